@@ -1,0 +1,91 @@
+"""The paper: SCoRe, "Training Language Models to Self-Correct via Reinforcement Learning", arXiv 2409.12917.
+
+Tensors in, tensors out. What this file is not: it knows no model, no tokenizer, no text and no optimiser.
+B episodes, T positions, V tokens in the vocabulary; column i of a (B, 2) tensor is attempt i + 1.
+
+What the paper leaves open, and what we chose:
+1. the baseline is RLOO's: the mean reward of the *other* samples of the same problem, each turn against its own;
+2. advantages are not divided by a standard deviation (with the bonus that would undo alpha);
+3. a turn's log-probabilities and KL are summed over its tokens and averaged over episodes;
+4. the KL to the base model is exact over the vocabulary at each sampled prefix, in both stages, and its gradient is
+   complete: the part through the sampled prefixes is there too (see policy_loss);
+5. in Stage I, beta2 weighs turn 1 and beta1 turn 2.
+"""
+from dataclasses import dataclass
+from typing import Callable
+
+import torch
+from torch import Tensor
+
+
+def log_probs_and_kl(logits: Tensor, reference_logits: Tensor, targets: Tensor,
+                     temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """log pi(y_t | prefix) and KL(pi || ref) = sum_v pi(v) (log pi(v) - log ref(v)) at each prefix.
+
+    (N, V), (N, V), (N,) -> (N,), (N,), in float32. The policy is the one that was sampled from, temperature included.
+    """
+    policy = torch.log_softmax(logits.float() / temperature, dim=-1)  # (N, V)
+    reference = torch.log_softmax(reference_logits.float() / temperature, dim=-1)  # (N, V)
+    kl = (policy.exp() * (policy - reference)).sum(dim=-1)  # (N,) pi in front: KL(pi || ref), not KL(ref || pi)
+    return policy.gather(1, targets[:, None])[:, 0], kl
+
+
+def stage_one_rewards(r: Tensor, alpha: float = 0.0) -> Tensor:
+    """Eq. 3: attempt 2 is paid for being right, attempt 1 for nothing (only its KL speaks). (B, 2) -> (B, 2)."""
+    r1, r2 = r.unbind(dim=1)
+    return torch.stack((torch.zeros_like(r1), r2), dim=1)
+
+
+def stage_two_rewards(r: Tensor, alpha: float) -> Tensor:
+    """Eq. 4: each attempt is paid for being right, attempt 2 also for the change. (B, 2) -> (B, 2).
+
+    With alpha = 10, attempt 2 gets: right-right 1, wrong-right 11, wrong-wrong 0, right-wrong -10.
+    """
+    r1, r2 = r.unbind(dim=1)
+    return torch.stack((r1, r2 + alpha * (r2 - r1)), dim=1)
+
+
+def leave_one_out(rewards: Tensor, group_size: int) -> Tensor:
+    """Reward minus the mean reward of the other group_size - 1 samples of the same problem, turn by turn.
+
+    Rows of one problem are neighbours. (B, 2) -> (B, 2). With rewards 1, 0, 0 the advantages are 1, -1/2, -1/2.
+    """
+    groups = rewards.view(-1, group_size, rewards.shape[1])  # (P, G, 2)
+    others = (groups.sum(dim=1, keepdim=True) - groups) / (group_size - 1)
+    return (groups - others).view_as(rewards)
+
+
+def policy_loss(log_probs: Tensor, kl: Tensor, turn: Tensor, advantages: Tensor, betas: tuple[float, float],
+                episodes: int) -> Tensor:
+    """The number whose gradient is minus that of  mean over episodes of sum_i (A_i log pi(y_i | x_i) - beta_i KL_i).
+
+    log_probs, kl, turn: (B, T); advantages: (B, 2). Column i of advantages and betas meets the tokens of turn i + 1
+    and no others. `episodes` is the size of the whole batch, so the losses of micro-batches add up to that of the
+    batch. The KL of a turn is an expectation over its own samples, KL_i = E[sum_t KL_t], so its gradient has two
+    parts: through KL_t, and through how likely the prefix of each later KL_s was (log pi_t times the KL behind it).
+    """
+    loss = log_probs.new_zeros(())
+    for i, beta in enumerate(betas):
+        mine = (turn == i + 1).float()  # (B, T)
+        kl_mine = kl * mine
+        kl_behind = (kl_mine.sum(dim=1, keepdim=True) - kl_mine.cumsum(dim=1)).detach()  # (B, T) of later tokens
+        weight = advantages[:, i, None] - beta * kl_behind
+        loss = loss - (weight * log_probs * mine).sum() + beta * kl_mine.sum()
+    return loss / episodes
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a method, as data: what its loop reads. `steps` and `betas` (of turn 1 and turn 2) name options."""
+
+    name: str
+    steps: str
+    rewards: Callable[[Tensor, float], Tensor] | None
+    betas: tuple[str, str] | None
+
+
+# A method is a row: the stages that follow the base model, each from the weights of the one before.
+METHODS = {
+    "score": (Stage("Stage I", "stage_one_steps", stage_one_rewards, ("beta2", "beta1")),
+              Stage("Stage II", "stage_two_steps", stage_two_rewards, ("beta1", "beta1"))),
+}

@@ -1,0 +1,506 @@
+"""From nothing to a model that corrects itself: base model, the stages of a method, evaluation, report.
+
+    python train.py                        # problems, base model, Stage I, Stage II, table, curves
+    python train.py --seed 1               # the same with another seed; -h lists every option
+    python train.py                        # again: goes on where a killed run stopped, shows a finished one
+
+What this file is not: the paper's equations are in score.py, the turns in rollout.py, the problems in data.py. Here
+is one loop, `train_stage`. It serves the base model's supervised warm start, both stages and every method: they
+differ in a row of data (score.Stage), not in code.
+
+Every step draws its randomness from (seed, stage, step) alone, so a resumed run repeats the numbers of an
+uninterrupted one, bit for bit on a CPU with the same number of threads.
+"""
+import argparse
+import copy
+import csv
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import pickle
+import random
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import tiktoken
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+import data
+import rewards
+import rollout
+import score
+from data import Problem, World, option
+from model import GPT, GPTConfig
+from rollout import Episodes
+
+
+def free(default, text):
+    """An option that does not change a run's numbers: a folder may be gone on with under another value of it."""
+    return dataclasses.field(default=default, metadata={"help": text, "free": True})
+
+
+@dataclass(frozen=True)
+class Config(World):
+    """Every option of a run: those of the generated world (data.World) and these. Each becomes --name-with-dashes."""
+
+    method: str = option("score", f"what to run: {', '.join(score.METHODS)}")
+    seed: int = option(0, "seed of the base model, of the training problems and of the sampling")
+    layers: int = option(4, "decoder layers of the small GPT")
+    width: int = option(64, "its width")
+    heads: int = option(4, "its attention heads")
+    hidden: int = option(192, "width inside its SwiGLU")
+    warm_steps: int = option(600, "supervised steps on the author's text that make the base model")
+    warm_batch: int = option(256, "rows a step of them")
+    warm_learning_rate: float = option(3e-3, "their peak learning rate (AdamW)")
+    stage_one_steps: int = option(60, "steps of Stage I")
+    stage_two_steps: int = option(120, "steps of Stage II")
+    problems: int = option(64, "problems a step")
+    samples: int = option(8, "episodes per problem (k of the leave-one-out baseline)")
+    learning_rate: float = option(3e-4, "of both stages (AdamW, no weight decay, fresh in each stage)")
+    gradient_clip: float = option(1.0, "largest norm of a step's gradient")
+    alpha: float = option(10.0, "weight of the bonus r2 - r1 in Stage II")
+    beta1: float = option(0.05, "weight of the KL to the base model")
+    beta2: float = option(0.1, "weight of turn 1's KL in Stage I")
+    temperature: float = option(1.0, "sampling temperature in training")
+    max_new_tokens: int = option(0, "longest attempt in tokens; 0: the author's longest and two more")
+    micro_batch: int = option(512, "episodes per forward pass; changes memory, not gradients")
+    eval_problems: int = option(4096, "held-out problems, the same for every seed")
+    device: str = option("", "cuda or cpu; empty: cuda where there is one")
+    threads: int = option(0, "CPU threads; 0: torch's choice")
+    out: str = free("out", "folder that holds a folder per run and per base model")
+    log_every: int = free(10, "steps between printed lines (the CSV has every step)")
+    show_every: int = free(60, "steps between whole episodes shown as text")
+    checkpoint_every: int = free(20, "steps between checkpoints: what a killed run can lose")
+
+
+# What the base model depends on besides the world: runs that agree on these share it.
+BASE = ("seed", "layers", "width", "heads", "hidden", "warm_steps", "warm_batch", "warm_learning_rate", "device", "threads")
+WARM_START = score.Stage("warm start", "warm_steps", rewards=None, betas=None)
+
+
+class BadInput(ValueError):
+    """Something the user gave cannot be used; the message is the one line to show."""
+
+
+# ---- options ---------------------------------------------------------------------------------------------------------
+def numbers(text: str) -> tuple[int, ...]:
+    """"1,2,3" -> (1, 2, 3)."""
+    return tuple(int(part) for part in text.split(","))
+
+
+def parse(argv: list[str] | None) -> Config:
+    """The command line as a Config. An unknown option or value ends the program with status 2."""
+    parser = argparse.ArgumentParser("train.py", usage="python train.py [--option value ...]   (-h lists them)",
+                                     description=__doc__.split("\n")[0], allow_abbrev=False)
+    for f in dataclasses.fields(Config):
+        kind = {bool: {"action": argparse.BooleanOptionalAction}, tuple: {"type": numbers}}.get(
+            type(f.default), {"type": type(f.default)})
+        shown = ",".join(map(str, f.default)) if isinstance(f.default, tuple) else f.default
+        text = f"{f.metadata['help']} (default: {shown!r})".replace("%", "%%")
+        parser.add_argument(f"--{f.name.replace('_', '-')}", dest=f.name, default=f.default, help=text, **kind)
+    return check(Config(**vars(parser.parse_args(argv))))
+
+
+def check(config: Config) -> Config:
+    """The config itself, if such a run can be; BadInput names the option and what would be right."""
+    c, reach = config, math.lcm(*range(1, max(config.values, 1) + 1))
+    positive = ("layers", "width", "heads", "hidden", "warm_steps", "warm_batch", "problems", "micro_batch", "eval_problems",
+                "warm_learning_rate", "learning_rate", "gradient_clip", "temperature", "log_every", "show_every",
+                "checkpoint_every")
+    rules = [(getattr(c, name) > 0, f"--{name.replace('_', '-')} must be above 0") for name in positive]
+    rules += [(0 <= getattr(c, name) <= 1, f"--{name.replace('_', '-')} is a share: from 0 to 1")
+              for name in ("author_right", "author_repeats", "careless")]
+    rules += [(getattr(c, name) >= 0, f"--{name.replace('_', '-')} must not be negative")
+              for name in ("stage_one_steps", "stage_two_steps", "alpha", "beta1", "beta2", "max_new_tokens", "threads")]
+    rules += [
+        (c.method in score.METHODS, f"--method {c.method!r} is unknown; there are: {', '.join(score.METHODS)}"),
+        (4 <= c.values <= 20, f"--values {c.values} must be from 4 to 20"),
+        (min(c.levels) >= 1 and len(set(c.levels)) == len(c.levels), "--levels are different numbers from 1 on"),
+        (all(level % reach for level in c.levels), f"--levels must not hold a multiple of {reach}: applied so often, every "
+                                                   f"permutation of {c.values} values is the identity"),
+        (c.samples >= 2, "--samples must be 2 or more: leave-one-out needs another sample of the same problem"),
+        (c.width % (2 * c.heads) == 0, f"--width {c.width} must be a multiple of twice --heads {c.heads}"),
+        (c.verdict or not c.careless, "--careless says how often a verdict is unchecked; with --no-verdict there is none"),
+        (c.device in ("", "cpu") or c.device.startswith("cuda") and torch.cuda.is_available(),
+         f"--device {c.device!r} is not here; leave it empty or say cpu"),
+    ]
+    for holds, message in rules:
+        if not holds:
+            raise BadInput(message)
+    return c
+
+
+# ---- one step --------------------------------------------------------------------------------------------------------
+def author_episodes(config: Config, tokenizer: tiktoken.Encoding, problems: list[Problem], rng: random.Random,
+                    device: torch.device) -> Episodes:
+    """The author's two attempts at each problem, in the shape that two_turns returns."""
+    end, request = tokenizer.encode_single_token(data.END), data.encode(tokenizer, data.REQUEST)
+    parts = []
+    for problem in problems:
+        y1, y2 = (tokenizer.encode(text) + [end] for text in data.write_attempts(config, rng, problem))
+        parts.append((tokenizer.encode(problem.question), y1, request, y2))
+    episodes = rollout.empty_episodes(len(parts), max(sum(map(len, row)) for row in parts), turns=2, device=device)
+    for turn, column in zip((0, 1, 0, 2), zip(*parts)):
+        episodes.append(*rollout.pad(list(column), device), turn)
+    episodes.ended[:] = True
+    return episodes
+
+
+def learn(policy: GPT, reference: GPT | None, optimizer: torch.optim.Optimizer, episodes: Episodes, advantages: Tensor,
+          betas: tuple[float, float], config: Config) -> dict[str, float]:
+    """One optimiser step on one batch of episodes. advantages (B, 2). Without a reference the KL is 0.
+
+    The head sees only the positions that predict a sampled token: no padding, no prompt, no (B, T, V).
+    """
+    B, sums, gap = len(episodes.tokens), torch.zeros(4, device=advantages.device), 0.0
+    optimizer.zero_grad()
+    for rows in torch.arange(B, device=advantages.device).split(config.micro_batch):
+        longest = int(episodes.lengths[rows].max())
+        tokens, turn = episodes.tokens[rows, :longest], episodes.turn[rows, 1:longest]  # position t predicts token t + 1
+        said = turn > 0
+        logits = policy.head(policy.hidden(tokens[:, :-1])[said])  # (N, V)
+        with torch.no_grad():
+            base = logits if reference is None else reference.head(reference.hidden(tokens[:, :-1])[said])
+        flat_log_probs, flat_kl = score.log_probs_and_kl(logits, base, tokens[:, 1:][said], config.temperature)
+        log_probs = torch.zeros_like(said, dtype=torch.float32).masked_scatter(said, flat_log_probs)  # (b, T)
+        kl = torch.zeros_like(log_probs).masked_scatter(said, flat_kl)
+        score.policy_loss(log_probs, kl, turn, advantages[rows], betas, B).backward()
+        sums += torch.stack([(value.detach() * (turn == i)).sum() for value in (kl, log_probs) for i in (1, 2)])
+        if reference is not None:  # what was sampled from and what is trained must be one policy
+            gap = max(gap, (log_probs.detach() - episodes.log_probs[rows, 1:longest]).abs().max().item())
+    norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), config.gradient_clip)
+    optimizer.step()
+    means = dict(zip(("kl_t1", "kl_t2", "log_prob_t1", "log_prob_t2"), (sums / B).tolist()))
+    return means | {"gradient_norm": norm.item(), "sampler_gap": gap}
+
+
+def grade(problems: list[Problem], attempts: list[list[str]], device: torch.device) -> Tensor:
+    """(B, 2) of 0 and 1: is each attempt's final answer right."""
+    return torch.tensor([[float(rewards.is_correct(text, problem.answer)) for text in texts]
+                         for problem, texts in zip(problems, attempts)], device=device)
+
+
+def learning_rate(config: Config, stage: score.Stage, step: int) -> float:
+    """Linear warm-up; the warm start then stays level and decays linearly over its last 40 %."""
+    if stage is not WARM_START:
+        return config.learning_rate * min(1.0, (step + 1) / 5)
+    left = (config.warm_steps - step) / (0.4 * config.warm_steps)
+    return config.warm_learning_rate * min(1.0, (step + 1) / 50, left)
+
+
+def train_step(config: Config, stage: score.Stage, step: int, policy: GPT, reference: GPT | None,
+               optimizer: torch.optim.Optimizer, tokenizer: tiktoken.Encoding, clock: Counter) -> tuple[dict, str]:
+    """Draw, play, grade, learn. Returns the step's row of the CSV and one whole episode as lines of text."""
+    rng = random.Random(f"{config.seed} {stage.name} {step}")
+    device, started = policy.head.weight.device, time.perf_counter()
+    generator = torch.Generator(device).manual_seed(rng.getrandbits(63))
+    if stage is WARM_START:
+        problems = [data.draw_problem(config, rng, "train") for _ in range(config.warm_batch)]
+        episodes = author_episodes(config, tokenizer, problems, rng, device)
+    else:
+        drawn = [data.draw_problem(config, rng, "train") for _ in range(config.problems)]
+        problems = [problem for problem in drawn for _ in range(config.samples)]  # neighbours: one problem's group
+        episodes = play(config, policy, tokenizer, problems, config.temperature, generator)
+    played = time.perf_counter()
+    attempts = episodes.texts(tokenizer)
+    r = grade(problems, attempts, device)  # (B, 2) correctness: what is reported
+    if stage is WARM_START:
+        shaped = advantages = torch.ones_like(r)  # supervised: every token of the author weighs 1
+        betas = (0.0, 0.0)
+    else:
+        shaped = stage.rewards(r, config.alpha)  # (B, 2) reward: what is optimised
+        advantages = score.leave_one_out(shaped, config.samples)
+        betas = tuple(getattr(config, name) for name in stage.betas)
+    graded = time.perf_counter()
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(config, stage, step)
+    learnt = learn(policy, reference, optimizer, episodes, advantages, betas, config)
+    done = time.perf_counter()
+    clock.update({"playing": played - started, "grading": graded - played, "learning": done - graded})
+    changed = (r[:, 0] != r[:, 1]).nonzero()[:, 0].tolist()  # show one in which something happens
+    i = changed[0] if changed else 0
+    return (describe(stage, step, episodes, r, attempts, shaped, learnt, done - started),
+            show(problems[i], attempts[i], r[i].tolist()))
+
+
+def play(config: Config, policy: GPT, tokenizer: tiktoken.Encoding, problems: list[Problem], temperature: float,
+         generator: torch.Generator | None) -> Episodes:
+    """Both turns of every problem."""
+    prompts = [data.encode(tokenizer, problem.question) for problem in problems]
+    longest = config.max_new_tokens or max(config.levels) + 6
+    return rollout.two_turns(policy, tokenizer, prompts, data.encode(tokenizer, data.REQUEST), longest, temperature, generator)
+
+
+# ---- what a person sees ----------------------------------------------------------------------------------------------
+def describe(stage: score.Stage, step: int, episodes: Episodes, r: Tensor, attempts: list[list[str]], shaped: Tensor,
+             learnt: dict[str, float], seconds: float) -> dict:
+    """A step's row of the CSV. Shares are of episodes; per-turn quantities end in _t1 and _t2."""
+    row = {"stage": stage.name, "step": step + 1}
+    for i, turn in enumerate(("t1", "t2")):
+        row |= {f"accuracy_{turn}": r[:, i].mean().item(), f"reward_{turn}": shaped[:, i].mean().item(),
+                f"length_{turn}": (episodes.turn == i + 1).sum().item() / len(r),
+                f"truncated_{turn}": 1 - episodes.ended[:, i].float().mean().item()}
+    met = rewards.metrics(r, attempts)
+    return row | {"i_to_c": met["i_to_c"], "c_to_i": met["c_to_i"], "unchanged": 1 - met["changed"],
+                  **learnt, "tokens_per_second": episodes.lengths.sum().item() / seconds}
+
+
+def line(row: dict, steps: int) -> str:
+    """The row as one line to read; pairs are turn 1 and turn 2."""
+    pair = lambda name, form: f"{row[name + '_t1']:{form}} {row[name + '_t2']:{form}}"
+    return (f"{row['stage']:10} {row['step']:4}/{steps} | right {pair('accuracy', '.0%')} | reward {pair('reward', '.2f')} | "
+            f"i->c {row['i_to_c']:.1%} c->i {row['c_to_i']:.1%} | same {row['unchanged']:.0%} | KL {pair('kl', '.3f')} | "
+            f"log p {pair('log_prob', '.2f')} | length {pair('length', '.1f')} | cut {pair('truncated', '.0%')} | gradient {row['gradient_norm']:.2f} | "
+            f"{row['tokens_per_second']:,.0f} tok/s")
+
+
+def show(problem: Problem, texts: list[str], right: list[float]) -> str:
+    """One whole episode, right and wrong marked."""
+    said = [f"    attempt {i + 1} [{'right' if ok else 'wrong'}] {text}" for i, (text, ok) in enumerate(zip(texts, right))]
+    return "\n".join([f"    problem           {problem.question}   (answer: {problem.answer})", *said])
+
+
+def table(results: dict[str, dict]) -> str:
+    """The five metrics and their company, greedy on held-out problems; on the right the same at temperature 1."""
+    lines = [f"{'':12}{'Accuracy@t1':>12}{'Accuracy@t2':>12}{'delta':>8}{'i->c':>7}{'c->i':>7}{'changed':>9}{'edit':>7}"
+             f"{'truthful':>10}  |  T=1:{'t1':>6}{'t2':>7}{'delta':>8}"]
+    for name, result in results.items():
+        g, s = ({key: 100 * value for key, value in result[way].items()} for way in ("greedy", "sampled"))
+        lines.append(f"{name:12}{g['accuracy_t1']:12.1f}{g['accuracy_t2']:12.1f}{g['delta']:+8.1f}{g['i_to_c']:7.1f}"
+                     f"{g['c_to_i']:7.1f}{g['changed']:9.1f}{g['edit_ratio']:7.1f}{g['truthful']:10.1f}  |      "
+                     f"{s['accuracy_t1']:6.1f}{s['accuracy_t2']:7.1f}{s['delta']:+8.1f}")
+    return "\n".join(lines)
+
+
+def vital_signs(s: dict[str, float]) -> str:
+    """What the base model does when sampled at temperature 1: is there anything for RL to amplify?"""
+    promising = s["truthful"] > 0.9 and 0.1 < s["rewrite_if_wrong"] and s["right_if_rewritten"] > 0
+    verdict = ("It can check, it both repeats and rewrites, and some rewrites are right: RL has something to amplify."
+               if promising else "It hardly checks, or hardly rewrites, or its rewrites are never right: expect RL to learn "
+                                 "to repeat the first attempt. Give the warm start more steps (--warm-steps).")
+    return (f"vital signs of the base model at T = 1: Accuracy@t1 {s['accuracy_t1']:.3f}, Accuracy@t2 {s['accuracy_t2']:.3f}, "
+            f"P(rewrite | wrong) {s['rewrite_if_wrong']:.2f}, P(rewrite | right) {s['rewrite_if_right']:.2f}, "
+            f"P(right | wrong, rewritten) {s['right_if_rewritten']:.2f}, truthful checks {s['truthful']:.3f}\n{verdict}")
+
+
+def draw_curves(history: list[dict], results: dict[str, dict], path: Path):
+    """A picture of every step. Without matplotlib, one line says how to get it."""
+    try:
+        import matplotlib
+    except ImportError:
+        return print('no picture of the curves: matplotlib is missing (pip install -e ".[plot]")')
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    figure, panels = pyplot.subplots(2, 2, figsize=(11, 7), constrained_layout=True)
+    shown = (("accuracy of sampled episodes", ("accuracy_t1", "accuracy_t2")), ("answers that change", ("i_to_c", "c_to_i")),
+             ("KL to the base model, nats per attempt", ("kl_t1", "kl_t2")), ("share of repeated answers", ("unchanged",)))
+    steps, colours = range(1, len(history) + 1), ("tab:blue", "tab:red")
+    ends = [i for i, (a, b) in enumerate(zip(history, history[1:] + [{"stage": ""}]), 1) if a["stage"] != b["stage"]]
+    for panel, (title, names) in zip(panels.flat, shown):
+        for name, colour in zip(names, colours):
+            panel.plot(steps, [row[name] for row in history], color=colour, linewidth=1, label=name)
+            if name.startswith("accuracy"):
+                greedy = [result["greedy"][name] for result in results.values()]
+                panel.plot([0, *ends][:len(greedy)], greedy, "o", color=colour, label=f"{name}, greedy, held out")
+        for end in ends[:-1]:
+            panel.axvline(end, color="grey", linestyle=":")
+        panel.set(title=title, xlabel=f"step ({', then '.join(dict.fromkeys(row['stage'] for row in history))})")
+        panel.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+# ---- evaluation ------------------------------------------------------------------------------------------------------
+def held_out(config: Config) -> list[Problem]:
+    """Different problems of the test split, the same ones for every seed."""
+    rng, found = random.Random("held out"), {}
+    for _ in range(20 * config.eval_problems):
+        problem = data.draw_problem(config, rng, "test")
+        found[problem.question] = problem
+        if len(found) == config.eval_problems:
+            return list(found.values())
+    raise BadInput(f"--eval-problems {config.eval_problems}: so many different held-out problems do not exist at "
+                   f"--values {config.values}; there are about {len(found)}")
+
+
+def evaluate(config: Config, policy: GPT, tokenizer: tiktoken.Encoding, problems: list[Problem], name: str) -> dict:
+    """The metrics, greedy and at temperature 1, and one episode as text: a corrected one if there is one."""
+    result, device = {}, policy.head.weight.device
+    for way, temperature in (("greedy", 0.0), ("sampled", 1.0)):
+        generator, attempts = torch.Generator(device).manual_seed(config.seed), []
+        for i in tqdm(range(0, len(problems), 1024), desc=f"evaluate {name}, {way}", leave=False, disable=None):
+            episodes = play(config, policy, tokenizer, problems[i:i + 1024], temperature, generator)
+            attempts += episodes.texts(tokenizer)
+        r = grade(problems, attempts, device)
+        checks = [data.is_truthful(p.question, text) for p, texts in zip(problems, attempts) for text in texts]
+        result[way] = rewards.metrics(r, attempts) | {"truthful": sum(c is True for c in checks) / len(checks)}
+        if way == "greedy":
+            chosen = int((r[:, 1] - r[:, 0]).argmax())
+            result["example"] = show(problems[chosen], attempts[chosen], r[chosen].tolist())
+    return result
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+def write(path: Path, save):
+    """save(temporary path), then put it in place: a killed run leaves the old file or the new one, never half of one."""
+    temporary = path.with_name(path.name + ".tmp")
+    save(temporary)
+    os.replace(temporary, path)
+
+
+def open_folder(folder: Path, settings: dict) -> Path:
+    """The folder of a run with these settings, made if need be. BadInput if it belongs to another run."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / "config.json"
+        if not file.exists() and any(folder.iterdir()):
+            raise BadInput(f"{folder} is not empty and holds no config.json: name another folder with --out")
+        if not file.exists():
+            write(file, lambda path: path.write_text(json.dumps(settings, indent=1)))
+        before = json.loads(file.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise BadInput(f"{folder} cannot be used: {error}") from error
+    settings = json.loads(json.dumps(settings))  # tuples become lists, as in the file
+    changed = [f"--{k.replace('_', '-')} was {before.get(k)!r} and is {v!r}" for k, v in settings.items() if before.get(k) != v]
+    if changed:
+        raise BadInput(f"{folder} holds a run with other options ({'; '.join(changed)}): name another folder with --out, or remove it")
+    return folder
+
+
+def load(path: Path, device: torch.device) -> dict:
+    """A checkpoint; BadInput if the file is damaged."""
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadInput(f"{path} is damaged ({reason}): remove it to start this part again") from error
+
+
+def write_csv(history: list[dict], path: Path):
+    """Every step so far, a row each."""
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
+
+
+# ---- the loop --------------------------------------------------------------------------------------------------------
+def train_stage(config: Config, folder: Path, stage: score.Stage, state: dict, policy: GPT, reference: GPT | None,
+                tokenizer: tiktoken.Encoding, clock: Counter):
+    """The one loop: steps state["step"] .. the end of the stage, with a checkpoint now and then."""
+    steps = getattr(config, stage.steps)
+    optimizer = torch.optim.AdamW(policy.parameters(), betas=(0.9, 0.99), weight_decay=0.01 if stage is WARM_START else 0.0)
+    if state["optimizer"]:
+        optimizer.load_state_dict(state["optimizer"])
+    for step in tqdm(range(state["step"], steps), stage.name, total=steps, initial=state["step"], disable=None):
+        row, example = train_step(config, stage, step, policy, reference, optimizer, tokenizer, clock)
+        state["history"].append(row)
+        if (step + 1) % config.log_every == 0 or step + 1 == steps:
+            tqdm.write(line(row, steps))
+        if (step + 1) % config.show_every == 0 and stage is not WARM_START:
+            tqdm.write(example)
+        if (step + 1) % config.checkpoint_every == 0:
+            state |= {"step": step + 1, "policy": policy.state_dict(), "optimizer": optimizer.state_dict()}
+            checkpoint(folder, state)
+
+
+def checkpoint(folder: Path, state: dict):
+    """Everything that a later start needs to go on as if nothing had happened."""
+    write(folder / "checkpoint.pt", lambda path: torch.save(state, path))
+    if state["history"]:
+        write(folder / "log.csv", lambda path: write_csv(state["history"], path))
+
+
+def run_stages(config: Config, folder: Path, stages: tuple[score.Stage, ...], policy: GPT, reference: GPT | None,
+               tokenizer: tiktoken.Encoding, clock: Counter) -> dict:
+    """Stage after stage from the last checkpoint on, evaluated before the first and after each. Leaves model.pt."""
+    device = policy.head.weight.device
+    state = {"stage": 0, "step": 0, "optimizer": None, "policy": policy.state_dict(), "history": [], "results": {}}
+    if (folder / "checkpoint.pt").exists():
+        state = load(folder / "checkpoint.pt", device)
+        policy.load_state_dict(state["policy"])
+        print(f"going on in {folder} with {stages[state['stage']].name}, step {state['step'] + 1}")
+    problems = held_out(config) if reference is not None else []
+    if problems and not state["results"]:
+        state["results"]["base"] = evaluate(config, policy, tokenizer, problems, "base")
+        print(vital_signs(state["results"]["base"]["sampled"]))
+    while state["stage"] < len(stages):
+        stage = stages[state["stage"]]
+        train_stage(config, folder, stage, state, policy, reference, tokenizer, clock)
+        if problems:
+            state["results"][stage.name] = evaluate(config, policy, tokenizer, problems, stage.name)
+        state |= {"stage": state["stage"] + 1, "step": 0, "optimizer": None, "policy": policy.state_dict()}
+        checkpoint(folder, state)
+    write(folder / "model.pt", lambda path: torch.save(policy.state_dict(), path))
+    return state
+
+
+def base_model(config: Config, policy: GPT, tokenizer: tiktoken.Encoding, clock: Counter) -> Path:
+    """Load the base model's weights into the policy, training them on the author's text if that has not been done."""
+    settings = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)
+                if f.name in BASE or f.name in World.__dataclass_fields__}
+    name = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:10]
+    folder = open_folder(Path(config.out) / f"base-{name}", settings)
+    if not (folder / "model.pt").exists():
+        print(f"base model: {config.warm_steps} supervised steps on the author's text (kept in {folder})")
+        run_stages(config, folder, (WARM_START,), policy, None, tokenizer, clock)
+    try:
+        policy.load_state_dict(load(folder / "model.pt", policy.head.weight.device))
+    except RuntimeError as error:
+        raise BadInput(f"{folder / 'model.pt'} does not hold this model's weights: remove {folder}") from error
+    return folder
+
+
+def run(config: Config):
+    """The whole path: base model, stages, report."""
+    device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    settings = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if not f.metadata.get("free")}
+    folder = open_folder(Path(config.out) / f"{config.method}-seed{config.seed}", settings)
+    if (folder / "results.json").exists():
+        print(f"{folder} holds this run, finished; remove the folder to run it again.")
+        return print(table(json.loads((folder / "results.json").read_text())["results"]))
+    tokenizer, clock, started = data.world_tokenizer(config), Counter(), time.perf_counter()
+    torch.manual_seed(config.seed)
+    policy = GPT(GPTConfig(tokenizer.n_vocab, config.layers, config.width, config.heads, config.heads,
+                           config.width // config.heads, config.hidden)).to(device)
+    size = sum(weight.numel() for weight in policy.parameters())
+    print(f"{config.method}, seed {config.seed}: {size:,} parameters, {tokenizer.n_vocab} words, {device.type}, "
+          f"{torch.get_num_threads()} CPU threads, in {folder}")
+    base_model(config, policy, tokenizer, clock)
+    reference = copy.deepcopy(policy).requires_grad_(False)
+    state = run_stages(config, folder, score.METHODS[config.method], policy, reference, tokenizer, clock)
+    draw_curves(state["history"], state["results"], folder / "curves.png")
+    seconds = time.perf_counter() - started
+    clock["the rest"] = seconds - sum(clock.values())
+    report = {"results": state["results"], "seconds": seconds, "clock": clock}
+    write(folder / "results.json", lambda path: path.write_text(json.dumps(report, indent=1)))
+    last = list(state["results"])[-1]
+    print(f"\nheld-out problems: {config.eval_problems:,}, greedy (right: sampled), shares in %\n{table(state['results'])}\n\n"
+          f"a held-out episode after {last}:\n{state['results'][last]['example']}\n")
+    print(f"{seconds:.0f} s: " + ", ".join(f"{name} {spent:.0f} s" for name, spent in clock.items()))
+    print(f"every step: {folder / 'log.csv'}; curves: {folder / 'curves.png'}; model: {folder / 'model.pt'}")
+
+
+def main(argv: list[str] | None = None):
+    """Run the command line. Bad input is one line and status 2; Ctrl-C keeps the last checkpoint and says so."""
+    try:
+        run(parse(argv))
+    except BadInput as error:
+        print(f"train.py: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("\nstopped. The same command goes on from the last checkpoint.", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()
