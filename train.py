@@ -188,11 +188,10 @@ def grade(problems: list[Problem], attempts: list[list[str]], device: torch.devi
 
 
 def learning_rate(config: Config, stage: score.Stage, step: int) -> float:
-    """Linear warm-up; the warm start then stays level and decays linearly over its last 40 %."""
-    if stage is not WARM_START:
-        return config.learning_rate * min(1.0, (step + 1) / 5)
-    left = (config.warm_steps - step) / (0.4 * config.warm_steps)
-    return config.warm_learning_rate * min(1.0, (step + 1) / 50, left)
+    """Up over the first 5 % of a stage's steps, level, and down to 0 over its last 40 %."""
+    peak = config.warm_learning_rate if stage is WARM_START else config.learning_rate
+    steps = getattr(config, stage.steps)
+    return peak * min(1.0, (step + 1) / (0.05 * steps), (steps - step) / (0.4 * steps))
 
 
 def train_step(config: Config, stage: score.Stage, step: int, policy: GPT, reference: GPT | None,
