@@ -70,7 +70,7 @@ class Config(World):
     beta2: float = option(0.1, "weight of turn 1's KL in Stage I")
     temperature: float = option(1.0, "sampling temperature in training")
     max_new_tokens: int = option(0, "longest attempt in tokens; 0: the author's longest and two more")
-    micro_batch: int = option(512, "episodes per forward pass; changes memory, not gradients")
+    micro_batch: int = option(128, "episodes per forward pass; changes memory, not gradients")
     eval_problems: int = option(4096, "held-out problems, the same for every seed")
     device: str = option("", "cuda or cpu; empty: cuda where there is one")
     threads: int = option(0, "CPU threads; 0: torch's choice")
@@ -319,14 +319,15 @@ def draw_curves(history: list[dict], results: dict[str, dict], path: Path):
 # ---- evaluation ------------------------------------------------------------------------------------------------------
 def held_out(config: Config) -> list[Problem]:
     """Different problems of the test split, the same ones for every seed."""
-    rng, found = random.Random("held out"), {}
-    for _ in range(20 * config.eval_problems):
+    rng, found, seen_before = random.Random("held out"), {}, 0
+    while len(found) < config.eval_problems:
         problem = data.draw_problem(config, rng, "test")
+        seen_before = seen_before + 1 if problem.question in found else 0
         found[problem.question] = problem
-        if len(found) == config.eval_problems:
-            return list(found.values())
-    raise BadInput(f"--eval-problems {config.eval_problems}: so many different held-out problems do not exist at "
-                   f"--values {config.values}; there are about {len(found)}")
+        if seen_before == 100:  # what is left to find is less than a hundredth or so of what there is
+            raise BadInput(f"--eval-problems {config.eval_problems}: so many different held-out problems do not exist at "
+                           f"--values {config.values}; there are about {len(found)}")
+    return list(found.values())
 
 
 def evaluate(config: Config, policy: GPT, tokenizer: tiktoken.Encoding, problems: list[Problem], name: str) -> dict:
@@ -378,7 +379,7 @@ def load(path: Path, device: torch.device) -> dict:
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise BadInput(f"{path} is damaged ({reason}): remove it to start this part again") from error
 
 
@@ -418,15 +419,15 @@ def checkpoint(folder: Path, state: dict):
 
 
 def run_stages(config: Config, folder: Path, stages: tuple[score.Stage, ...], policy: GPT, reference: GPT | None,
-               tokenizer: tiktoken.Encoding, clock: Counter) -> dict:
-    """Stage after stage from the last checkpoint on, evaluated before the first and after each. Leaves model.pt."""
+               tokenizer: tiktoken.Encoding, problems: list[Problem], clock: Counter) -> dict:
+    """Stage after stage from the last checkpoint on, evaluated on the held-out problems (if any) before the first and
+    after each. Leaves model.pt."""
     device = policy.head.weight.device
     state = {"stage": 0, "step": 0, "optimizer": None, "policy": policy.state_dict(), "history": [], "results": {}}
     if (folder / "checkpoint.pt").exists():
         state = load(folder / "checkpoint.pt", device)
         policy.load_state_dict(state["policy"])
         print(f"going on in {folder} with {stages[state['stage']].name}, step {state['step'] + 1}")
-    problems = held_out(config) if reference is not None else []
     if problems and not state["results"]:
         state["results"]["base"] = evaluate(config, policy, tokenizer, problems, "base")
         print(vital_signs(state["results"]["base"]["sampled"]))
@@ -449,7 +450,7 @@ def base_model(config: Config, policy: GPT, tokenizer: tiktoken.Encoding, clock:
     folder = open_folder(Path(config.out) / f"base-{name}", settings)
     if not (folder / "model.pt").exists():
         print(f"base model: {config.warm_steps} supervised steps on the author's text (kept in {folder})")
-        run_stages(config, folder, (WARM_START,), policy, None, tokenizer, clock)
+        run_stages(config, folder, (WARM_START,), policy, None, tokenizer, [], clock)
     try:
         policy.load_state_dict(load(folder / "model.pt", policy.head.weight.device))
     except RuntimeError as error:
@@ -462,6 +463,7 @@ def run(config: Config):
     device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if config.threads:
         torch.set_num_threads(config.threads)
+    problems = held_out(config)
     settings = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if not f.metadata.get("free")}
     folder = open_folder(Path(config.out) / f"{config.method}-seed{config.seed}", settings)
     if (folder / "results.json").exists():
@@ -476,7 +478,7 @@ def run(config: Config):
           f"{torch.get_num_threads()} CPU threads, in {folder}")
     base_model(config, policy, tokenizer, clock)
     reference = copy.deepcopy(policy).requires_grad_(False)
-    state = run_stages(config, folder, score.METHODS[config.method], policy, reference, tokenizer, clock)
+    state = run_stages(config, folder, score.METHODS[config.method], policy, reference, tokenizer, problems, clock)
     draw_curves(state["history"], state["results"], folder / "curves.png")
     seconds = time.perf_counter() - started
     clock["the rest"] = seconds - sum(clock.values())

@@ -1,0 +1,256 @@
+"""The loop and its command line: whole tiny runs through train.main, resumed ones, and everything a user can get wrong."""
+import ast
+import copy
+import csv
+import dataclasses
+import json
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+import data
+import score
+import train
+from model import GPT, GPTConfig
+
+TINY = ("--values 4 --levels 1,2 --layers 1 --width 16 --heads 2 --hidden 16 --warm-steps 3 --warm-batch 8 --stage-one-steps 4 "
+        "--stage-two-steps 3 --problems 3 --samples 2 --eval-problems 16 --checkpoint-every 1 --log-every 2 --show-every 2 "
+        "--device cpu --threads 1").split()
+
+
+def start(folder, *more):
+    train.main([*TINY, "--out", str(folder), *more])
+
+
+def weights(folder, run="score-seed0"):
+    return torch.load(folder / run / "model.pt", weights_only=True)
+
+
+def same(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first) and list(first) == list(second)
+
+
+def numbers(folder):
+    """Every figure of the CSV but the one that is a time."""
+    with open(folder / "score-seed0" / "log.csv", newline="") as file:
+        return [{key: value for key, value in row.items() if key != "tokens_per_second"} for row in csv.DictReader(file)]
+
+
+# ---- whole runs ------------------------------------------------------------------------------------------------------
+def test_one_command_ends_with_everything_promised(tmp_path, capsys):
+    start(tmp_path)
+    printed = capsys.readouterr().out
+    folder = tmp_path / "score-seed0"
+    for promised in ("vital signs", "P(rewrite | wrong)", "Stage I  ", "Stage II  ", "attempt 2 [", "Accuracy@t1", "base ",
+                     "curves", "model.pt"):
+        assert promised in printed
+    assert {"config.json", "log.csv", "results.json", "model.pt"} <= {file.name for file in folder.iterdir()}
+    assert [(row["stage"], row["step"]) for row in numbers(tmp_path)] == (
+        [("Stage I", str(i)) for i in (1, 2, 3, 4)] + [("Stage II", str(i)) for i in (1, 2, 3)])
+    results = json.loads((folder / "results.json").read_text())["results"]
+    assert list(results) == ["base", "Stage I", "Stage II"]
+    for result in results.values():
+        assert result["greedy"]["delta"] == pytest.approx(result["greedy"]["i_to_c"] - result["greedy"]["c_to_i"])
+    assert not list(tmp_path.glob("**/*.tmp"))
+
+
+def test_same_seed_same_numbers_and_another_seed_others(tmp_path):
+    for name in ("a", "b"):
+        start(tmp_path / name)
+    start(tmp_path / "a", "--seed", "1")
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert numbers(tmp_path / "a") == numbers(tmp_path / "b")
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "a", "score-seed1"))
+
+
+@pytest.mark.parametrize("stop", [("warm start", 2), ("Stage I", 0), ("Stage I", 3), ("Stage II", 1)])
+def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path, monkeypatch, capsys, stop):
+    """A lost optimiser state, a repeated step or another stream of random numbers would show in the weights."""
+    start(tmp_path / "whole")
+    step_of = train.train_step
+
+    def killed(config, stage, step, *rest):
+        if (stage.name, step) == stop:
+            raise KeyboardInterrupt
+        return step_of(config, stage, step, *rest)
+
+    monkeypatch.setattr(train, "train_step", killed)
+    with pytest.raises(SystemExit) as ended:
+        start(tmp_path / "killed")
+    assert ended.value.code == 130 and "goes on" in capsys.readouterr().err
+    monkeypatch.setattr(train, "train_step", step_of)
+    start(tmp_path / "killed")
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+    assert numbers(tmp_path / "whole") == numbers(tmp_path / "killed")
+
+
+def test_a_finished_run_is_shown_and_not_touched(tmp_path, capsys):
+    start(tmp_path)
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("**/*")}
+    capsys.readouterr()
+    start(tmp_path)
+    assert "finished" in (printed := capsys.readouterr().out) and "Stage II" in printed
+    assert before == {file: file.stat().st_mtime_ns for file in tmp_path.glob("**/*")}
+
+
+def test_runs_share_the_base_model_only_if_it_is_the_same(tmp_path):
+    start(tmp_path)
+    start(tmp_path, "--seed", "1")
+    start(tmp_path, "--seed", "2", "--careless", "0.5")
+    assert len(list(tmp_path.glob("base-*"))) == 3
+    (tmp_path / "score-seed0").rename(tmp_path / "kept")
+    before = next(tmp_path.glob("base-*/model.pt")).stat().st_mtime_ns
+    start(tmp_path, "--alpha", "1")  # the base model does not depend on alpha
+    assert len(list(tmp_path.glob("base-*"))) == 3 and next(tmp_path.glob("base-*/model.pt")).stat().st_mtime_ns == before
+
+
+# ---- one step --------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def small():
+    torch.manual_seed(0)
+    config = train.Config(values=4, levels=(1, 2), problems=3, samples=2, micro_batch=6)
+    tokenizer = data.world_tokenizer(config)
+    policy = GPT(GPTConfig(tokenizer.n_vocab, layers=1, width=16, heads=2, kv_heads=2, head_width=8, hidden=16))
+    problems = [data.draw_problem(config, random.Random(i // 2), "train") for i in range(6)]
+    episodes = train.play(config, policy, tokenizer, problems, 1.0, torch.Generator().manual_seed(0))
+    return config, tokenizer, policy, episodes
+
+
+def learnt(small, **change):
+    """Weights after one step from the same start, and what `learn` reports."""
+    config, _, policy, episodes = small
+    policy, reference = copy.deepcopy(policy), copy.deepcopy(policy).requires_grad_(False)
+    with torch.no_grad():
+        reference.head.weight.mul_(0.5)  # so that the KL is not 0
+    before = copy.deepcopy(reference.state_dict())
+    optimizer = torch.optim.SGD(policy.parameters(), lr=0.1)
+    config = dataclasses.replace(config, **change)
+    advantages = torch.tensor([[1.0, -0.5], [0.0, 2.0], [-1.0, 0.3], [0.2, 0.0], [0.5, 0.5], [0.0, -1.0]])
+    report = train.learn(policy, reference, optimizer, episodes, advantages, (0.1, 0.2), config)
+    assert same(before, reference.state_dict())
+    return policy.state_dict(), report
+
+
+def test_micro_batches_change_memory_and_not_gradients(small):
+    whole, report = learnt(small)
+    for size in (1, 2, 4):
+        parts, again = learnt(small, micro_batch=size)
+        for name in whole:
+            torch.testing.assert_close(parts[name], whole[name], rtol=1e-4, atol=1e-6)
+        assert again["kl_t1"] == pytest.approx(report["kl_t1"], rel=1e-4)  # of the batch, not of the last micro-batch
+
+
+def test_the_learner_sees_the_sampler_s_policy(small):
+    """Other positions, another temperature or shifted targets on one side would open a gap."""
+    assert learnt(small)[1]["sampler_gap"] < 1e-4
+    assert learnt(small, temperature=0.5)[1]["sampler_gap"] > 1e-2
+
+
+def test_reported_kl_and_log_prob_against_a_loop(small):
+    _, _, policy, episodes = small
+    _, report = learnt(small)
+    reference = copy.deepcopy(policy)
+    with torch.no_grad():
+        reference.head.weight.mul_(0.5)
+        p, q = (torch.log_softmax(model(episodes.tokens), dim=-1) for model in (policy, reference))
+    for turn in (1, 2):
+        spots = [(b, t) for b, t in episodes.turn.eq(turn).nonzero().tolist()]
+        kl = sum((p[b, t - 1].exp() * (p[b, t - 1] - q[b, t - 1])).sum().item() for b, t in spots) / 6
+        log_prob = sum(p[b, t - 1, episodes.tokens[b, t]].item() for b, t in spots) / 6
+        assert report[f"kl_t{turn}"] == pytest.approx(kl, rel=1e-4)
+        assert report[f"log_prob_t{turn}"] == pytest.approx(log_prob, rel=1e-4)
+
+
+def test_padding_and_given_tokens_are_not_trained(small):
+    """The request, the prompt and what stands past a row's end may be anything: with the hidden states of the said
+    positions unchanged, only the sampled tokens are targets."""
+    config, tokenizer, policy, episodes = small
+    changed = copy.deepcopy(episodes)
+    past = torch.arange(changed.tokens.shape[1]) >= changed.lengths[:, None]
+    changed.tokens[past] = 5
+    one, other = learnt(small)[0], learnt((config, tokenizer, policy, changed))[0]
+    assert past.any() and all(torch.allclose(one[name], other[name], atol=1e-7) for name in one)
+
+
+def test_warm_start_rows_are_the_author_s_text(small):
+    config, tokenizer, _, _ = small
+    problems = [data.draw_problem(config, random.Random(i), "train") for i in range(8)]
+    episodes = train.author_episodes(config, tokenizer, problems, random.Random(0), torch.device("cpu"))
+    rng = random.Random(0)
+    texts = [data.write_attempts(config, rng, problem) for problem in problems]
+    assert episodes.texts(tokenizer) == texts
+    for b, (problem, (y1, y2)) in enumerate(zip(problems, texts)):
+        ids = [t for t in episodes.tokens[b].tolist()][:episodes.lengths[b]]
+        assert tokenizer.decode(ids) == problem.question + y1 + data.END + data.REQUEST + y2 + data.END
+        said = [(turn, tokenizer.decode([t])) for turn, t in zip(episodes.turn[b].tolist(), ids) if turn]
+        assert "".join(word for turn, word in said if turn == 1) == y1 + data.END
+        assert "".join(word for turn, word in said if turn == 2) == y2 + data.END
+
+
+def test_learning_rate_rises_stays_and_falls():
+    config = train.Config(warm_steps=100, warm_learning_rate=1.0)
+    rates = [train.learning_rate(config, train.WARM_START, step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.2) and rates[4:61] == pytest.approx([1.0] * 57)
+    assert rates[80] == pytest.approx(0.5) and rates[99] == pytest.approx(0.025)
+
+
+def test_every_option_is_read():
+    """An option that no line reads is a lie in -h. Reading it to check it does not count."""
+    read = {stage.steps for stages in [*score.METHODS.values(), (train.WARM_START,)] for stage in stages}
+    read |= {name for stages in score.METHODS.values() for stage in stages for name in stage.betas}
+    for file in Path(train.__file__).parent.glob("*.py"):
+        for function in ast.walk(ast.parse(file.read_text())):
+            if isinstance(function, ast.FunctionDef) and function.name not in ("check", "parse"):
+                read |= {node.attr for node in ast.walk(function) if isinstance(node, ast.Attribute)
+                         and isinstance(node.value, ast.Name) and node.value.id in ("config", "world")}
+    assert {field.name for field in dataclasses.fields(train.Config)} - read == set()
+
+
+# ---- bad input -------------------------------------------------------------------------------------------------------
+def refused(capsys, arguments):
+    """The one line on standard error with which the program ends with status 2."""
+    with pytest.raises(SystemExit) as ended:
+        train.main(arguments)
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments, named", [
+    ("--metod score", "--metod"), ("--method scor", "score"), ("--seed one", "--seed"), ("--levels 0,1", "--levels"),
+    ("--levels 2,2", "--levels"), ("--levels a", "--levels"), ("--values 3", "--values"), ("--values 4 --levels 12", "--levels"),
+    ("--samples 1", "--samples"), ("--careless 1.5", "--careless"), ("--careless 0.5 --no-verdict", "--no-verdict"),
+    ("--width 60 --heads 8", "--width"), ("--temperature 0", "--temperature"), ("--alpha -1", "--alpha"),
+    ("--device tpu", "--device"), ("--warm-steps 0", "--warm-steps"), ("--learning-rate nan", "--learning-rate"),
+])
+def test_bad_options_are_named_and_nothing_is_written(tmp_path, capsys, arguments, named):
+    message = refused(capsys, ["--out", str(tmp_path / "out"), *arguments.split()])
+    assert named in message and "error" in message.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_few_held_out_problems_is_said(tmp_path, capsys):
+    message = refused(capsys, [*TINY, "--out", str(tmp_path), "--eval-problems", "100000"])
+    assert "--eval-problems 100000" in message and not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path, capsys):
+    start(tmp_path)
+    message = refused(capsys, [*TINY, "--out", str(tmp_path), "--alpha", "3"])
+    assert "--alpha was 10.0 and is 3.0" in message and message.count("\n") == 1
+    (tmp_path / "score-seed5").mkdir()
+    (tmp_path / "score-seed5" / "thesis.txt").write_text("keep me")
+    assert "not empty" in refused(capsys, [*TINY, "--out", str(tmp_path), "--seed", "5"])
+
+
+@pytest.mark.parametrize("file", ["score-seed0/checkpoint.pt", "base-*/model.pt"])
+@pytest.mark.parametrize("damage", [lambda old: old[:len(old) // 2], lambda old: b"", lambda old: b"not a checkpoint"])
+def test_a_damaged_file_is_named(tmp_path, capsys, file, damage):
+    start(tmp_path)
+    (tmp_path / "score-seed0" / "results.json").unlink()
+    path, = tmp_path.glob(file)
+    path.write_bytes(damage(path.read_bytes()))
+    message = refused(capsys, [*TINY, "--out", str(tmp_path)])
+    assert path.name in message and "damaged" in message and message.count("\n") == 1
