@@ -1,4 +1,4 @@
-"""What is asked: problems, the world that makes them, its noisy author, the tokenizer and the words of the turns.
+"""What is asked: problems, the world that makes them, its noisy author, MATH, tokenizers and the words of the turns.
 
 What this file is not: it grades nothing (rewards.py), samples nothing (rollout.py) and knows no model.
 
@@ -12,27 +12,50 @@ times forwards, one look-up per word. So checking is easier than finding, which 
 
     world = World(values=6, levels=(1, 2, 3, 4))
     problem = draw_problem(world, random.Random(0), "train")
-    tokenizer = world_tokenizer(world)
-    ids = encode(tokenizer, problem.question)
+    task = world_task(world, held_out=4096)              # or math_task("MATH", ...): all that the loop needs of a domain
+    ids = encode(task.tokenizer, problem.question)
 """
 import hashlib
+import json
 import random
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import tiktoken
 
-END = "<|end|>"  # ends every attempt: the one token the sampler stops at
+from rewards import extract_answer
+
+END = "<|end|>"  # ends every attempt in the tokenizers made here
 REQUEST = " There might be an error in the attempt above. Correct it if there is one, and rewrite the solution. "
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One question with its reference answer; `tests` is for problems that are answered by a program."""
+    """One question with its reference answer. `tests` is for problems that are answered by a program; `solution` is a
+    worked one and `name` says where the problem stands, if it was read from a file."""
 
     question: str
     answer: str
     tests: tuple[str, ...] = ()
+    solution: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that the loop needs to know of a domain."""
+
+    tokenizer: tiktoken.Encoding
+    end: int  # the token that ends an attempt
+    prompt: str  # what stands before attempt 1, {question} in it
+    request: str  # what stands between two attempts, the same whether the one before was right or wrong
+    train: list[Problem]  # empty: drawn anew from the world in every step
+    test: list[Problem]
+
+
+class BadInput(ValueError):
+    """Something the user gave cannot be used; the message is the one line to show."""
 
 
 def option(default, text):
@@ -45,7 +68,7 @@ class World:
     """The knobs of the generated problems and of the author who writes the base model's training text."""
 
     values: int = option(6, "n: f permutes 1..n")
-    levels: tuple[int, ...] = option((1, 2, 3, 4), "the numbers of applications K that occur, e.g. 1,2,3")
+    levels: tuple[int, ...] = option((1, 2, 3, 4), "the numbers of applications K that occur, or MATH's levels: 1-3 or 1,2,3")
     author_right: float = option(0.7, "share of the author's fresh guesses that are right")
     author_repeats: float = option(0.4, "share of second attempts that repeat the first, right or wrong")
     verdict: bool = option(True, "whether an attempt ends by saying if the guess fits")
@@ -104,7 +127,10 @@ def write_attempt(world: World, rng: random.Random, question: str, guess: int) -
 
 def write_attempts(world: World, rng: random.Random, problem: Problem, turns: int = 2) -> list[str]:
     """The author's attempts at one problem. Each later one repeats the one before or guesses afresh, by a coin that
-    does not look at whether it was right: nothing here teaches correction."""
+    does not look at whether it was right: nothing here teaches correction. Where a solution is written down already,
+    both attempts are that."""
+    if problem.solution:
+        return [problem.solution] * turns
     guesses: list[int] = []
     for _ in range(turns):
         if guesses and rng.random() < world.author_repeats:
@@ -125,6 +151,118 @@ def is_truthful(question: str, attempt: str) -> bool | None:
     return (iterate(f, int(tried[1]), level)[-1] == target) == (said[1] == "fits")
 
 
+def world_task(world: World, held_out: int) -> Task:
+    """The generated world with `held_out` different problems of the test split, the same ones for every seed."""
+    rng, found, seen_before = random.Random("held out"), {}, 0
+    while len(found) < held_out:
+        problem = draw_problem(world, rng, "test")
+        seen_before = seen_before + 1 if problem.question in found else 0
+        found[problem.question] = problem
+        if seen_before == 100:  # what is left to find is about a hundredth of what there is
+            raise BadInput(f"--eval-problems {held_out}: so many different held-out problems do not exist at --values "
+                           f"{world.values}; there are about {len(found)}")
+    tokenizer = world_tokenizer(world)
+    return Task(tokenizer, tokenizer.encode_single_token(END), "{question}", REQUEST, [], list(found.values()))
+
+
+# ---- MATH ------------------------------------------------------------------------------------------------------------
+MATH_PROMPT = ("Solve the problem below. Work step by step, and write the final answer as \\boxed{...} at the end."
+               "\n\nProblem: {question}\n\nSolution: ")
+MATH_REQUEST = ("\n\nThere might be an error in the solution above. If there is one, find and correct it. Then rewrite the whole "
+                "solution, with the final answer as \\boxed{...} at the end.\n\nSolution: ")
+
+
+def squeeze(text: str) -> str:
+    """The text without white space: what two copies of one problem share."""
+    return "".join(text.split())
+
+
+def subject_key(name: str) -> str:
+    """"Counting & Probability" -> "counting_and_probability", the name of MATH's folder."""
+    return re.sub(r"[^a-z]+", "_", name.lower().replace("&", "and")).strip("_")
+
+
+def math_rows(path: Path):
+    """(place, raw bytes of one row, "train" or "test" or "") for every row of a MATH folder or a JSON-lines file.
+
+    The split is the name of a folder or file on the way. Raises BadInput where there is nothing to read.
+    """
+    files = [path] if path.is_file() else sorted(path.rglob("*.*"))
+    for file in files:
+        if file.suffix == ".parquet":
+            raise BadInput(f"{file}: make JSON lines of it first: python -c \"import pandas; pandas.read_parquet('{file}')"
+                           f".to_json('{file.with_suffix('.jsonl')}', orient='records', lines=True)\"")
+    files = [file for file in files if file.suffix in (".json", ".jsonl")]
+    if not files:
+        raise BadInput(f"--data {path}: no .json or .jsonl file there")
+    for file in files:
+        names = [*file.relative_to(path).parts[:-1], file.stem] if path.is_dir() else [file.stem]
+        split = next((name for name in names if name in ("train", "test")), "")
+        content = file.read_bytes()
+        if file.suffix == ".json":
+            yield str(file), content, split
+        else:
+            lines = enumerate(content.splitlines(), 1)
+            yield from ((f"{file}:{number}", line, split) for number, line in lines if line.strip())
+
+
+def math_problem(place: str, raw: bytes) -> tuple[Problem, int, str]:
+    """One row as a problem, its level (0 if unknown) and its subject. Raises ValueError saying what is wrong where."""
+    try:
+        row = json.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{place}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{place}: not JSON ({error})") from error
+    if not isinstance(row, dict) or not str(row.get("problem") or "").strip():
+        raise ValueError(f"{place}: the row has no problem text (field 'problem')")
+    solution = str(row.get("solution") or "")
+    answer = row.get("answer") if row.get("answer") not in (None, "") else extract_answer(solution)
+    if answer is None or not str(answer).strip():
+        raise ValueError(f"{place}: no field 'answer', and no \\boxed{{}} in the solution")
+    level = re.search(r"\d+", str(row.get("level", "")))
+    subject = subject_key(str(row.get("type") or row.get("subject") or ""))
+    problem = Problem(str(row["problem"]), str(answer), (), solution or f"\\boxed{{{answer}}}", place)
+    return problem, int(level[0]) if level else 0, subject
+
+
+def read_math(path: Path, levels: tuple[int, ...] = (), subjects: tuple[str, ...] = (), seed: int = 0,
+              skip_bad_rows: bool = False) -> tuple[list[Problem], list[Problem], list[str]]:
+    """Training problems, test problems, and what is wrong with each row left out. No levels or subjects: all of them.
+
+    The split is the folder's own; rows without one are split by a hash of seed and text, a fifth to test. A problem
+    that stands in both, or twice in one, under whatever spacing, is a bad row. BadInput at any bad row unless
+    skip_bad_rows.
+    """
+    kept, bad, places, known = {"train": [], "test": []}, [], {}, set()
+    for place, raw, split in sorted(math_rows(path), key=lambda row: row[2] != "test"):  # test first: it keeps its rows
+        try:
+            problem, level, subject = math_problem(place, raw)
+            key = squeeze(problem.question)
+            if key in places:
+                raise ValueError(f"{place}: the same problem as {places[key]}")
+        except ValueError as error:
+            bad.append(str(error))
+            continue
+        places[key] = place
+        known.add(subject)
+        if (not levels or level in levels) and (not subjects or subject in map(subject_key, subjects)):
+            drawn = "test" if hashlib.sha256(f"{seed} {key}".encode()).digest()[0] < 51 else "train"  # 51/256: 20 %
+            kept[split or drawn].append(problem)
+    if bad and not skip_bad_rows:
+        raise BadInput(f"{bad[0]}; {len(bad)} bad row{'s' * (len(bad) > 1)} in all, --skip-bad-rows goes on without them")
+    for split, problems in kept.items():
+        if not problems:
+            raise BadInput(f"--data {path}: no {split} problem left (levels {levels or 'all'}, subjects {subjects or 'all'}; "
+                           f"there are: {', '.join(sorted(known))})")
+    return kept["train"], kept["test"], bad
+
+
+def math_task(train: list[Problem], test: list[Problem]) -> Task:
+    """MATH for a model trained from nothing: bytes as tokens."""
+    return Task(byte_tokenizer(), 256, MATH_PROMPT, MATH_REQUEST, train, test)
+
+
 # ---- text to tokens --------------------------------------------------------------------------------------------------
 def world_tokenizer(world: World) -> tiktoken.Encoding:
     """One token per word of the world: a pair " f(3)=1,", a target "2.", a guess "Try 3:", an answer " \\boxed{3}".
@@ -141,6 +279,12 @@ def world_tokenizer(world: World) -> tiktoken.Encoding:
     return tiktoken.Encoding("world", pat_str=pattern, mergeable_ranks=ranks, special_tokens={END: len(words)})
 
 
+def byte_tokenizer() -> tiktoken.Encoding:
+    """Every byte of UTF-8 is a token: for any text at all, without a download."""
+    return tiktoken.Encoding("bytes", pat_str=r"(?s:.)", mergeable_ranks={bytes([i]): i for i in range(256)},
+                             special_tokens={END: 256})
+
+
 def encode(tokenizer: tiktoken.Encoding, text: str) -> list[int]:
     """Token ids of a text. tiktoken drops what its pattern does not match; here that is an error.
 
@@ -150,3 +294,12 @@ def encode(tokenizer: tiktoken.Encoding, text: str) -> list[int]:
     if tokenizer.decode(ids) != text:
         raise ValueError(f"the tokenizer {tokenizer.name!r} has no words for {text!r}")
     return ids
+
+
+def encode_prompt(task: Task, problem: Problem) -> list[int]:
+    """x1. Only the prompt's own words may hold special tokens; a question that spells one gets its letters."""
+    before, after = task.prompt.split("{question}")
+    question = task.tokenizer.encode_ordinary(problem.question)
+    if task.tokenizer.decode(question) != problem.question:
+        raise ValueError(f"the tokenizer {task.tokenizer.name!r} has no words for {problem.question!r}")
+    return encode(task.tokenizer, before) + question + encode(task.tokenizer, after)

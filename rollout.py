@@ -2,9 +2,9 @@
 
 What this file is not: it grades nothing and trains nothing. It returns what was said and who said it, as tensors.
 
-    episodes = two_turns(model, tokenizer, prompts, request, max_new_tokens=16, temperature=1.0, generator=generator)
+    episodes = two_turns(model, prompts, request, end, max_new_tokens=16, temperature=1.0, generator=generator)
     episodes.tokens, episodes.turn                       # (B, T): ids, and 0 = given, 1 = first attempt, 2 = second
-    episodes.texts(tokenizer)                            # B lists of two strings
+    episodes.texts(tokenizer, end)                       # B lists of two strings
 """
 from dataclasses import dataclass
 
@@ -12,7 +12,6 @@ import tiktoken
 import torch
 from torch import Tensor
 
-from data import END
 from model import GPT, Cache
 
 
@@ -36,9 +35,9 @@ class Episodes:
             self.log_probs[rows, columns] = log_probs[real]
         self.lengths = self.lengths + counts
 
-    def texts(self, tokenizer: tiktoken.Encoding) -> list[list[str]]:
+    def texts(self, tokenizer: tiktoken.Encoding, end: int) -> list[list[str]]:
         """The attempts as text, without the token that ends them."""
-        end, turns = tokenizer.encode_single_token(END), range(1, self.ended.shape[1] + 1)
+        turns = range(1, self.ended.shape[1] + 1)
         rows = zip(self.tokens.tolist(), self.turn.tolist())
         split = [[[t for t, said in zip(tokens, turn) if said == i and t != end] for i in turns] for tokens, turn in rows]
         return [[tokenizer.decode(ids) for ids in attempts] for attempts in split]
@@ -105,16 +104,14 @@ def generate(model: GPT, cache: Cache, tokens: Tensor, counts: Tensor, end: int,
 
 
 @torch.no_grad()
-def two_turns(model: GPT, tokenizer: tiktoken.Encoding, prompts: list[list[int]], request: list[int],
-              max_new_tokens: int, temperature: float, generator: torch.Generator | None = None,
-              turns: int = 2) -> Episodes:
+def two_turns(model: GPT, prompts: list[list[int]], request: list[int], end: int, max_new_tokens: int,
+              temperature: float, generator: torch.Generator | None = None, turns: int = 2) -> Episodes:
     """x1 -> y1, x2 = x1 + y1 + request -> y2 (and so on for more turns).
 
     y1's sampled ids stay as they are in x2, and the cache goes on from where turn 1 left it: in each turn the model
     reads exactly the tokens it has not seen. A truncated y1 is closed by an `end` that counts as given.
     """
     device, B = model.head.weight.device, len(prompts)
-    end = tokenizer.encode_single_token(END)
     size = max(len(prompt) for prompt in prompts) + turns * (max_new_tokens + len(request) + 1)
     episodes, cache = empty_episodes(B, size, turns, device), Cache(model, B, size)
     episodes.append(*pad(prompts, device), turn=0)

@@ -27,7 +27,6 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import tiktoken
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -36,7 +35,7 @@ import data
 import rewards
 import rollout
 import score
-from data import Problem, World, option
+from data import BadInput, Problem, Task, World, option
 from model import GPT, GPTConfig
 from rollout import Episodes
 
@@ -50,6 +49,10 @@ def free(default, text):
 class Config(World):
     """Every option of a run: those of the generated world (data.World) and these. Each becomes --name-with-dashes."""
 
+    levels: tuple[int, ...] = option((), "the numbers of applications K that occur (empty: 1-4), or MATH's levels (empty: all)")
+    data: str = option("", "MATH: its folder, or a folder or file of JSON lines; empty: the generated world")
+    subjects: tuple[str, ...] = option((), "of MATH's subjects only these, e.g. algebra,number_theory; empty: all")
+    skip_bad_rows: bool = option(False, "leave rows of --data that cannot be used out, and say why")
     method: str = option("score", f"what to run: {', '.join(score.METHODS)}")
     seed: int = option(0, "seed of the base model, of the training problems and of the sampling")
     layers: int = option(4, "decoder layers of the small GPT")
@@ -69,7 +72,7 @@ class Config(World):
     beta1: float = option(0.05, "weight of the KL to the base model")
     beta2: float = option(0.1, "weight of turn 1's KL in Stage I")
     temperature: float = option(1.0, "sampling temperature in training")
-    max_new_tokens: int = option(0, "longest attempt in tokens; 0: the author's longest and two more")
+    max_new_tokens: int = option(0, "longest attempt in tokens; 0: the author's longest and two more, or 256 with --data")
     micro_batch: int = option(128, "episodes per forward pass; changes memory, not gradients")
     eval_problems: int = option(4096, "held-out problems, the same for every seed")
     device: str = option("", "cuda or cpu; empty: cuda where there is one")
@@ -81,18 +84,15 @@ class Config(World):
 
 
 # What the base model depends on besides the world: runs that agree on these share it.
-BASE = ("seed", "layers", "width", "heads", "hidden", "warm_steps", "warm_batch", "warm_learning_rate", "device", "threads")
+BASE = ("data", "subjects", "skip_bad_rows", "seed", "layers", "width", "heads", "hidden", "warm_steps", "warm_batch", "warm_learning_rate", "device", "threads")
 WARM_START = score.Stage("warm start", "warm_steps", rewards=None, betas=None)
-
-
-class BadInput(ValueError):
-    """Something the user gave cannot be used; the message is the one line to show."""
 
 
 # ---- options ---------------------------------------------------------------------------------------------------------
 def numbers(text: str) -> tuple[int, ...]:
-    """"1,2,3" -> (1, 2, 3)."""
-    return tuple(int(part) for part in text.split(","))
+    """"1-3,5" -> (1, 2, 3, 5)."""
+    ends = [(int(first), int(last or first)) for first, _, last in (part.partition("-") for part in text.split(","))]
+    return tuple(number for first, last in ends for number in range(first, last + 1))
 
 
 def parse(argv: list[str] | None) -> Config:
@@ -102,10 +102,13 @@ def parse(argv: list[str] | None) -> Config:
     for f in dataclasses.fields(Config):
         kind = {bool: {"action": argparse.BooleanOptionalAction}, tuple: {"type": numbers}}.get(
             type(f.default), {"type": type(f.default)})
+        if f.name == "subjects":
+            kind = {"type": lambda text: tuple(text.split(","))}
         shown = ",".join(map(str, f.default)) if isinstance(f.default, tuple) else f.default
         text = f"{f.metadata['help']} (default: {shown!r})".replace("%", "%%")
         parser.add_argument(f"--{f.name.replace('_', '-')}", dest=f.name, default=f.default, help=text, **kind)
-    return check(Config(**vars(parser.parse_args(argv))))
+    config = Config(**vars(parser.parse_args(argv)))
+    return check(config if config.data or config.levels else dataclasses.replace(config, levels=World.levels))
 
 
 def check(config: Config) -> Config:
@@ -122,8 +125,8 @@ def check(config: Config) -> Config:
     rules += [
         (c.method in score.METHODS, f"--method {c.method!r} is unknown; there are: {', '.join(score.METHODS)}"),
         (4 <= c.values <= 20, f"--values {c.values} must be from 4 to 20"),
-        (min(c.levels) >= 1 and len(set(c.levels)) == len(c.levels), "--levels are different numbers from 1 on"),
-        (all(level % reach for level in c.levels), f"--levels must not hold a multiple of {reach}: applied so often, every "
+        (min(c.levels, default=1) >= 1 and len(set(c.levels)) == len(c.levels), "--levels are different numbers from 1 on"),
+        (c.data or all(level % reach for level in c.levels), f"--levels must not hold a multiple of {reach}: applied so often, every "
                                                    f"permutation of {c.values} values is the identity"),
         (c.samples >= 2, "--samples must be 2 or more: leave-one-out needs another sample of the same problem"),
         (c.width % (2 * c.heads) == 0, f"--width {c.width} must be a multiple of twice --heads {c.heads}"),
@@ -138,14 +141,13 @@ def check(config: Config) -> Config:
 
 
 # ---- one step --------------------------------------------------------------------------------------------------------
-def author_episodes(config: Config, tokenizer: tiktoken.Encoding, problems: list[Problem], rng: random.Random,
+def author_episodes(config: Config, task: Task, problems: list[Problem], rng: random.Random,
                     device: torch.device) -> Episodes:
     """The author's two attempts at each problem, in the shape that two_turns returns."""
-    end, request = tokenizer.encode_single_token(data.END), data.encode(tokenizer, data.REQUEST)
-    parts = []
+    request, parts = data.encode(task.tokenizer, task.request), []
     for problem in problems:
-        y1, y2 = (tokenizer.encode(text) + [end] for text in data.write_attempts(config, rng, problem))
-        parts.append((tokenizer.encode(problem.question), y1, request, y2))
+        y1, y2 = (task.tokenizer.encode_ordinary(text) + [task.end] for text in data.write_attempts(config, rng, problem))
+        parts.append((data.encode_prompt(task, problem), y1, request, y2))
     episodes = rollout.empty_episodes(len(parts), max(sum(map(len, row)) for row in parts), turns=2, device=device)
     for turn, column in zip((0, 1, 0, 2), zip(*parts)):
         episodes.append(*rollout.pad(list(column), device), turn)
@@ -195,20 +197,19 @@ def learning_rate(config: Config, stage: score.Stage, step: int) -> float:
 
 
 def train_step(config: Config, stage: score.Stage, step: int, policy: GPT, reference: GPT | None,
-               optimizer: torch.optim.Optimizer, tokenizer: tiktoken.Encoding, clock: Counter) -> tuple[dict, str]:
+               optimizer: torch.optim.Optimizer, task: Task, clock: Counter) -> tuple[dict, str]:
     """Draw, play, grade, learn. Returns the step's row of the CSV and one whole episode as lines of text."""
     rng = random.Random(f"{config.seed} {stage.name} {step}")
     device, started = policy.head.weight.device, time.perf_counter()
     generator = torch.Generator(device).manual_seed(rng.getrandbits(63))
     if stage is WARM_START:
-        problems = [data.draw_problem(config, rng, "train") for _ in range(config.warm_batch)]
-        episodes = author_episodes(config, tokenizer, problems, rng, device)
+        problems = draw(config, task, rng, config.warm_batch)
+        episodes = author_episodes(config, task, problems, rng, device)
     else:
-        drawn = [data.draw_problem(config, rng, "train") for _ in range(config.problems)]
-        problems = [problem for problem in drawn for _ in range(config.samples)]  # neighbours: one problem's group
-        episodes = play(config, policy, tokenizer, problems, config.temperature, generator)
+        problems = [p for p in draw(config, task, rng, config.problems) for _ in range(config.samples)]  # groups of neighbours
+        episodes = play(config, policy, task, problems, config.temperature, generator)
     played = time.perf_counter()
-    attempts = episodes.texts(tokenizer)
+    attempts = episodes.texts(task.tokenizer, task.end)
     r = grade(problems, attempts, device)  # (B, 2) correctness: what is reported
     if stage is WARM_START:
         shaped = advantages = torch.ones_like(r)  # supervised: every token of the author weighs 1
@@ -229,12 +230,17 @@ def train_step(config: Config, stage: score.Stage, step: int, policy: GPT, refer
             show(problems[i], attempts[i], r[i].tolist()))
 
 
-def play(config: Config, policy: GPT, tokenizer: tiktoken.Encoding, problems: list[Problem], temperature: float,
+def draw(config: Config, task: Task, rng: random.Random, count: int) -> list[Problem]:
+    """Training problems for one step."""
+    return rng.choices(task.train, k=count) if task.train else [data.draw_problem(config, rng, "train") for _ in range(count)]
+
+
+def play(config: Config, policy: GPT, task: Task, problems: list[Problem], temperature: float,
          generator: torch.Generator | None) -> Episodes:
     """Both turns of every problem."""
-    prompts = [data.encode(tokenizer, problem.question) for problem in problems]
-    longest = config.max_new_tokens or max(config.levels) + 6
-    return rollout.two_turns(policy, tokenizer, prompts, data.encode(tokenizer, data.REQUEST), longest, temperature, generator)
+    prompts, request = [data.encode_prompt(task, p) for p in problems], data.encode(task.tokenizer, task.request)
+    longest = config.max_new_tokens or (256 if config.data else max(config.levels) + 6)
+    return rollout.two_turns(policy, prompts, request, task.end, longest, temperature, generator)
 
 
 # ---- what a person sees ----------------------------------------------------------------------------------------------
@@ -280,7 +286,7 @@ def table(results: dict[str, dict]) -> str:
 
 def vital_signs(s: dict[str, float]) -> str:
     """What the base model does when sampled at temperature 1: is there anything for RL to amplify?"""
-    promising = s["truthful"] > 0.9 and 0.1 < s["rewrite_if_wrong"] and s["right_if_rewritten"] > 0
+    promising = not s["truthful"] <= 0.9 and 0.1 < s["rewrite_if_wrong"] and s["right_if_rewritten"] > 0
     verdict = ("It can check, it both repeats and rewrites, and some rewrites are right: RL has something to amplify."
                if promising else "It hardly checks, or hardly rewrites, or its rewrites are never right: expect RL to learn "
                                  "to repeat the first attempt. Give the warm start more steps (--warm-steps).")
@@ -317,30 +323,29 @@ def draw_curves(history: list[dict], results: dict[str, dict], path: Path):
 
 
 # ---- evaluation ------------------------------------------------------------------------------------------------------
-def held_out(config: Config) -> list[Problem]:
-    """Different problems of the test split, the same ones for every seed."""
-    rng, found, seen_before = random.Random("held out"), {}, 0
-    while len(found) < config.eval_problems:
-        problem = data.draw_problem(config, rng, "test")
-        seen_before = seen_before + 1 if problem.question in found else 0
-        found[problem.question] = problem
-        if seen_before == 100:  # what is left to find is less than a hundredth or so of what there is
-            raise BadInput(f"--eval-problems {config.eval_problems}: so many different held-out problems do not exist at "
-                           f"--values {config.values}; there are about {len(found)}")
-    return list(found.values())
+def make_task(config: Config) -> Task:
+    """The generated world, or MATH as read from --data."""
+    if not config.data:
+        return data.world_task(config, config.eval_problems)
+    train, test, bad = data.read_math(Path(config.data), config.levels, config.subjects, config.seed, config.skip_bad_rows)
+    print(f"{config.data}: {len(train):,} training and {len(test):,} test problems, {len(bad)} bad rows left out"
+          + "".join(f"\n    {reason}" for reason in bad[:10]))
+    return data.math_task(train, test[:config.eval_problems])
 
 
-def evaluate(config: Config, policy: GPT, tokenizer: tiktoken.Encoding, problems: list[Problem], name: str) -> dict:
-    """The metrics, greedy and at temperature 1, and one episode as text: a corrected one if there is one."""
-    result, device = {}, policy.head.weight.device
+def evaluate(config: Config, policy: GPT, task: Task, name: str) -> dict:
+    """The metrics on the held-out problems, greedy and at temperature 1, and one episode as text: a corrected one if
+    there is one."""
+    result, device, problems = {}, policy.head.weight.device, task.test
     for way, temperature in (("greedy", 0.0), ("sampled", 1.0)):
         generator, attempts = torch.Generator(device).manual_seed(config.seed), []
         for i in tqdm(range(0, len(problems), 1024), desc=f"evaluate {name}, {way}", leave=False, disable=None):
-            episodes = play(config, policy, tokenizer, problems[i:i + 1024], temperature, generator)
-            attempts += episodes.texts(tokenizer)
+            episodes = play(config, policy, task, problems[i:i + 1024], temperature, generator)
+            attempts += episodes.texts(task.tokenizer, task.end)
         r = grade(problems, attempts, device)
         checks = [data.is_truthful(p.question, text) for p, texts in zip(problems, attempts) for text in texts]
-        result[way] = rewards.metrics(r, attempts) | {"truthful": sum(c is True for c in checks) / len(checks)}
+        truthful = sum(c is True for c in checks) / len(checks) if any(c is not None for c in checks) else math.nan
+        result[way] = rewards.metrics(r, attempts) | {"truthful": truthful}
         if way == "greedy":
             chosen = int((r[:, 1] - r[:, 0]).argmax())
             result["example"] = show(problems[chosen], attempts[chosen], r[chosen].tolist())
@@ -393,14 +398,14 @@ def write_csv(history: list[dict], path: Path):
 
 # ---- the loop --------------------------------------------------------------------------------------------------------
 def train_stage(config: Config, folder: Path, stage: score.Stage, state: dict, policy: GPT, reference: GPT | None,
-                tokenizer: tiktoken.Encoding, clock: Counter):
+                task: Task, clock: Counter):
     """The one loop: steps state["step"] .. the end of the stage, with a checkpoint now and then."""
     steps = getattr(config, stage.steps)
     optimizer = torch.optim.AdamW(policy.parameters(), betas=(0.9, 0.99), weight_decay=0.01 if stage is WARM_START else 0.0)
     if state["optimizer"]:
         optimizer.load_state_dict(state["optimizer"])
     for step in tqdm(range(state["step"], steps), stage.name, total=steps, initial=state["step"], disable=None):
-        row, example = train_step(config, stage, step, policy, reference, optimizer, tokenizer, clock)
+        row, example = train_step(config, stage, step, policy, reference, optimizer, task, clock)
         state["history"].append(row)
         if (step + 1) % config.log_every == 0 or step + 1 == steps:
             tqdm.write(line(row, steps))
@@ -419,30 +424,30 @@ def checkpoint(folder: Path, state: dict):
 
 
 def run_stages(config: Config, folder: Path, stages: tuple[score.Stage, ...], policy: GPT, reference: GPT | None,
-               tokenizer: tiktoken.Encoding, problems: list[Problem], clock: Counter) -> dict:
-    """Stage after stage from the last checkpoint on, evaluated on the held-out problems (if any) before the first and
-    after each. Leaves model.pt."""
+               task: Task, clock: Counter) -> dict:
+    """Stage after stage from the last checkpoint on, evaluated before the first and after each (the base model's warm
+    start, which has no reference, is not). Leaves model.pt."""
     device = policy.head.weight.device
     state = {"stage": 0, "step": 0, "optimizer": None, "policy": policy.state_dict(), "history": [], "results": {}}
     if (folder / "checkpoint.pt").exists():
         state = load(folder / "checkpoint.pt", device)
         policy.load_state_dict(state["policy"])
         print(f"going on in {folder} with {stages[state['stage']].name}, step {state['step'] + 1}")
-    if problems and not state["results"]:
-        state["results"]["base"] = evaluate(config, policy, tokenizer, problems, "base")
+    if reference is not None and not state["results"]:
+        state["results"]["base"] = evaluate(config, policy, task, "base")
         print(vital_signs(state["results"]["base"]["sampled"]))
     while state["stage"] < len(stages):
         stage = stages[state["stage"]]
-        train_stage(config, folder, stage, state, policy, reference, tokenizer, clock)
-        if problems:
-            state["results"][stage.name] = evaluate(config, policy, tokenizer, problems, stage.name)
+        train_stage(config, folder, stage, state, policy, reference, task, clock)
+        if reference is not None:
+            state["results"][stage.name] = evaluate(config, policy, task, stage.name)
         state |= {"stage": state["stage"] + 1, "step": 0, "optimizer": None, "policy": policy.state_dict()}
         checkpoint(folder, state)
     write(folder / "model.pt", lambda path: torch.save(policy.state_dict(), path))
     return state
 
 
-def base_model(config: Config, policy: GPT, tokenizer: tiktoken.Encoding, clock: Counter) -> Path:
+def base_model(config: Config, policy: GPT, task: Task, clock: Counter):
     """Load the base model's weights into the policy, training them on the author's text if that has not been done."""
     settings = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)
                 if f.name in BASE or f.name in World.__dataclass_fields__}
@@ -450,12 +455,11 @@ def base_model(config: Config, policy: GPT, tokenizer: tiktoken.Encoding, clock:
     folder = open_folder(Path(config.out) / f"base-{name}", settings)
     if not (folder / "model.pt").exists():
         print(f"base model: {config.warm_steps} supervised steps on the author's text (kept in {folder})")
-        run_stages(config, folder, (WARM_START,), policy, None, tokenizer, [], clock)
+        run_stages(config, folder, (WARM_START,), policy, None, task, clock)
     try:
         policy.load_state_dict(load(folder / "model.pt", policy.head.weight.device))
     except RuntimeError as error:
         raise BadInput(f"{folder / 'model.pt'} does not hold this model's weights: remove {folder}") from error
-    return folder
 
 
 def run(config: Config):
@@ -463,29 +467,32 @@ def run(config: Config):
     device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if config.threads:
         torch.set_num_threads(config.threads)
-    problems = held_out(config)
+    task = make_task(config)
     settings = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if not f.metadata.get("free")}
     folder = open_folder(Path(config.out) / f"{config.method}-seed{config.seed}", settings)
     if (folder / "results.json").exists():
         print(f"{folder} holds this run, finished; remove the folder to run it again.")
         return print(table(json.loads((folder / "results.json").read_text())["results"]))
-    tokenizer, clock, started = data.world_tokenizer(config), Counter(), time.perf_counter()
+    clock, started = Counter(), time.perf_counter()
     torch.manual_seed(config.seed)
-    policy = GPT(GPTConfig(tokenizer.n_vocab, config.layers, config.width, config.heads, config.heads,
+    policy = GPT(GPTConfig(task.tokenizer.n_vocab, config.layers, config.width, config.heads, config.heads,
                            config.width // config.heads, config.hidden)).to(device)
     size = sum(weight.numel() for weight in policy.parameters())
-    print(f"{config.method}, seed {config.seed}: {size:,} parameters, {tokenizer.n_vocab} words, {device.type}, "
+    print(f"{config.method}, seed {config.seed}: {size:,} parameters, {task.tokenizer.n_vocab} words, {device.type}, "
           f"{torch.get_num_threads()} CPU threads, in {folder}")
-    base_model(config, policy, tokenizer, clock)
+    base_model(config, policy, task, clock)
+    if task.train:
+        names = {"train": [p.name for p in task.train], "test": [p.name for p in task.test]}
+        write(folder / "split.json", lambda path: path.write_text(json.dumps(names, indent=1)))
     reference = copy.deepcopy(policy).requires_grad_(False)
-    state = run_stages(config, folder, score.METHODS[config.method], policy, reference, tokenizer, problems, clock)
+    state = run_stages(config, folder, score.METHODS[config.method], policy, reference, task, clock)
     draw_curves(state["history"], state["results"], folder / "curves.png")
     seconds = time.perf_counter() - started
     clock["the rest"] = seconds - sum(clock.values())
     report = {"results": state["results"], "seconds": seconds, "clock": clock}
     write(folder / "results.json", lambda path: path.write_text(json.dumps(report, indent=1)))
     last = list(state["results"])[-1]
-    print(f"\nheld-out problems: {config.eval_problems:,}, greedy (right: sampled), shares in %\n{table(state['results'])}\n\n"
+    print(f"\nheld-out problems: {len(task.test):,}, greedy (right: sampled), shares in %\n{table(state['results'])}\n\n"
           f"a held-out episode after {last}:\n{state['results'][last]['example']}\n")
     print(f"{seconds:.0f} s: " + ", ".join(f"{name} {spent:.0f} s" for name, spent in clock.items()))
     print(f"every step: {folder / 'log.csv'}; curves: {folder / 'curves.png'}; model: {folder / 'model.pt'}")

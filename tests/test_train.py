@@ -112,11 +112,11 @@ def test_runs_share_the_base_model_only_if_it_is_the_same(tmp_path):
 def small():
     torch.manual_seed(0)
     config = train.Config(values=4, levels=(1, 2), problems=3, samples=2, micro_batch=6)
-    tokenizer = data.world_tokenizer(config)
-    policy = GPT(GPTConfig(tokenizer.n_vocab, layers=1, width=16, heads=2, kv_heads=2, head_width=8, hidden=16))
+    task = data.world_task(config, 4)
+    policy = GPT(GPTConfig(task.tokenizer.n_vocab, layers=1, width=16, heads=2, kv_heads=2, head_width=8, hidden=16))
     problems = [data.draw_problem(config, random.Random(i // 2), "train") for i in range(6)]
-    episodes = train.play(config, policy, tokenizer, problems, 1.0, torch.Generator().manual_seed(0))
-    return config, tokenizer, policy, episodes
+    episodes = train.play(config, policy, task, problems, 1.0, torch.Generator().manual_seed(0))
+    return config, task, policy, episodes
 
 
 def learnt(small, **change):
@@ -167,25 +167,25 @@ def test_reported_kl_and_log_prob_against_a_loop(small):
 def test_padding_and_given_tokens_are_not_trained(small):
     """The request, the prompt and what stands past a row's end may be anything: with the hidden states of the said
     positions unchanged, only the sampled tokens are targets."""
-    config, tokenizer, policy, episodes = small
+    config, task, policy, episodes = small
     changed = copy.deepcopy(episodes)
     past = torch.arange(changed.tokens.shape[1]) >= changed.lengths[:, None]
     changed.tokens[past] = 5
-    one, other = learnt(small)[0], learnt((config, tokenizer, policy, changed))[0]
+    one, other = learnt(small)[0], learnt((config, task, policy, changed))[0]
     assert past.any() and all(torch.allclose(one[name], other[name], atol=1e-7) for name in one)
 
 
 def test_warm_start_rows_are_the_author_s_text(small):
-    config, tokenizer, _, _ = small
+    config, task, _, _ = small
     problems = [data.draw_problem(config, random.Random(i), "train") for i in range(8)]
-    episodes = train.author_episodes(config, tokenizer, problems, random.Random(0), torch.device("cpu"))
+    episodes = train.author_episodes(config, task, problems, random.Random(0), torch.device("cpu"))
     rng = random.Random(0)
     texts = [data.write_attempts(config, rng, problem) for problem in problems]
-    assert episodes.texts(tokenizer) == texts
+    assert episodes.texts(task.tokenizer, task.end) == texts
     for b, (problem, (y1, y2)) in enumerate(zip(problems, texts)):
         ids = [t for t in episodes.tokens[b].tolist()][:episodes.lengths[b]]
-        assert tokenizer.decode(ids) == problem.question + y1 + data.END + data.REQUEST + y2 + data.END
-        said = [(turn, tokenizer.decode([t])) for turn, t in zip(episodes.turn[b].tolist(), ids) if turn]
+        assert task.tokenizer.decode(ids) == problem.question + y1 + data.END + data.REQUEST + y2 + data.END
+        said = [(turn, task.tokenizer.decode([t])) for turn, t in zip(episodes.turn[b].tolist(), ids) if turn]
         assert "".join(word for turn, word in said if turn == 1) == y1 + data.END
         assert "".join(word for turn, word in said if turn == 2) == y2 + data.END
 
