@@ -76,7 +76,7 @@ class Config(World):
     micro_batch: int = option(128, "episodes per forward pass; changes memory, not gradients")
     eval_problems: int = option(4096, "held-out problems, the same for every seed")
     device: str = option("", "cuda or cpu; empty: cuda where there is one")
-    threads: int = option(0, "CPU threads; 0: torch's choice")
+    threads: int = option(1, "CPU threads. So small a model gains little from a second, and loses much if its core is busy")
     out: str = free("out", "folder that holds a folder per run and per base model")
     log_every: int = free(10, "steps between printed lines (the CSV has every step)")
     show_every: int = free(60, "steps between whole episodes shown as text")
@@ -116,12 +116,12 @@ def check(config: Config) -> Config:
     c, reach = config, math.lcm(*range(1, max(config.values, 1) + 1))
     positive = ("layers", "width", "heads", "hidden", "warm_steps", "warm_batch", "problems", "micro_batch", "eval_problems",
                 "warm_learning_rate", "learning_rate", "gradient_clip", "temperature", "log_every", "show_every",
-                "checkpoint_every")
+                "checkpoint_every", "threads")
     rules = [(getattr(c, name) > 0, f"--{name.replace('_', '-')} must be above 0") for name in positive]
     rules += [(0 <= getattr(c, name) <= 1, f"--{name.replace('_', '-')} is a share: from 0 to 1")
               for name in ("author_right", "author_repeats", "careless")]
     rules += [(getattr(c, name) >= 0, f"--{name.replace('_', '-')} must not be negative")
-              for name in ("stage_one_steps", "stage_two_steps", "alpha", "beta1", "beta2", "max_new_tokens", "threads")]
+              for name in ("stage_one_steps", "stage_two_steps", "alpha", "beta1", "beta2", "max_new_tokens")]
     rules += [
         (c.method in score.METHODS, f"--method {c.method!r} is unknown; there are: {', '.join(score.METHODS)}"),
         (4 <= c.values <= 20, f"--values {c.values} must be from 4 to 20"),
@@ -465,8 +465,7 @@ def base_model(config: Config, policy: GPT, task: Task, clock: Counter):
 def run(config: Config):
     """The whole path: base model, stages, report."""
     device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    torch.set_num_threads(config.threads)
     task = make_task(config)
     settings = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if not f.metadata.get("free")}
     folder = open_folder(Path(config.out) / f"{config.method}-seed{config.seed}", settings)
@@ -479,7 +478,7 @@ def run(config: Config):
                            config.width // config.heads, config.hidden)).to(device)
     size = sum(weight.numel() for weight in policy.parameters())
     print(f"{config.method}, seed {config.seed}: {size:,} parameters, {task.tokenizer.n_vocab} words, {device.type}, "
-          f"{torch.get_num_threads()} CPU threads, in {folder}")
+          f"{config.threads} CPU thread{'s' * (config.threads > 1)}, in {folder}")
     base_model(config, policy, task, clock)
     if task.train:
         names = {"train": [p.name for p in task.train], "test": [p.name for p in task.test]}
