@@ -12,7 +12,7 @@ times forwards, one look-up per word. So checking is easier than finding, which 
 
     world = World(values=6, levels=(1, 2, 3, 4))
     problem = draw_problem(world, random.Random(0), "train")
-    task = world_task(world, held_out=4096)              # or math_task("MATH", ...): all that the loop needs of a domain
+    task = world_task(world, held_out=4096)              # all that the loop needs of a domain; math_task is another
     ids = encode(task.tokenizer, problem.question)
 """
 import hashlib
@@ -68,7 +68,7 @@ class World:
     """The knobs of the generated problems and of the author who writes the base model's training text."""
 
     values: int = option(6, "n: f permutes 1..n")
-    levels: tuple[int, ...] = option((1, 2, 3, 4), "the numbers of applications K that occur, or MATH's levels: 1-3 or 1,2,3")
+    levels: tuple[int, ...] = option((1, 2, 3, 4), "the numbers of applications K that occur")
     author_right: float = option(0.7, "share of the author's fresh guesses that are right")
     author_repeats: float = option(0.4, "share of second attempts that repeat the first, right or wrong")
     verdict: bool = option(True, "whether an attempt ends by saying if the guess fits")
@@ -168,8 +168,8 @@ def world_task(world: World, held_out: int) -> Task:
 # ---- MATH ------------------------------------------------------------------------------------------------------------
 MATH_PROMPT = ("Solve the problem below. Work step by step, and write the final answer as \\boxed{...} at the end."
                "\n\nProblem: {question}\n\nSolution: ")
-MATH_REQUEST = ("\n\nThere might be an error in the solution above. If there is one, find and correct it. Then rewrite the whole "
-                "solution, with the final answer as \\boxed{...} at the end.\n\nSolution: ")
+MATH_REQUEST = ("\n\nThere might be an error in the solution above. If there is one, find and correct it. Then rewrite "
+                "the whole solution, with the final answer as \\boxed{...} at the end.\n\nSolution: ")
 
 
 def squeeze(text: str) -> str:
@@ -190,8 +190,8 @@ def math_rows(path: Path):
     files = [path] if path.is_file() else sorted(path.rglob("*.*"))
     for file in files:
         if file.suffix == ".parquet":
-            raise BadInput(f"{file}: make JSON lines of it first: python -c \"import pandas; pandas.read_parquet('{file}')"
-                           f".to_json('{file.with_suffix('.jsonl')}', orient='records', lines=True)\"")
+            raise BadInput(f"{file}: make JSON lines of it first: python -c \"import pandas; pandas.read_parquet("
+                           f"'{file}').to_json('{file.with_suffix('.jsonl')}', orient='records', lines=True)\"")
     files = [file for file in files if file.suffix in (".json", ".jsonl")]
     if not files:
         raise BadInput(f"--data {path}: no .json or .jsonl file there")
@@ -250,11 +250,11 @@ def read_math(path: Path, levels: tuple[int, ...] = (), subjects: tuple[str, ...
             drawn = "test" if hashlib.sha256(f"{seed} {key}".encode()).digest()[0] < 51 else "train"  # 51/256: 20 %
             kept[split or drawn].append(problem)
     if bad and not skip_bad_rows:
-        raise BadInput(f"{bad[0]}; {len(bad)} bad row{'s' * (len(bad) > 1)} in all, --skip-bad-rows goes on without them")
+        raise BadInput(f"{bad[0]}; {len(bad)} bad row{'s' * (len(bad) > 1)} in all, --skip-bad-rows goes on without")
     for split, problems in kept.items():
         if not problems:
-            raise BadInput(f"--data {path}: no {split} problem left (levels {levels or 'all'}, subjects {subjects or 'all'}; "
-                           f"there are: {', '.join(sorted(known))})")
+            raise BadInput(f"--data {path}: no {split} problem left with levels {levels or 'all'} and subjects "
+                           f"{subjects or 'all'}; there are: {', '.join(sorted(known))}")
     return kept["train"], kept["test"], bad
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import tiktoken
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from model import GPT, Cache
@@ -20,7 +21,8 @@ class Episodes:
     """B conversations, one a row, each filled from the left without gaps."""
 
     tokens: Tensor  # (B, T) ids; past a row's length, 0
-    turn: Tensor  # (B, T) 0 = given or past the end, i = sampled in attempt i. Made from lengths, never from ids
+    turn: Tensor  # (B, T) i = sampled in attempt i, -i = attempt i of somebody else, 0 = given words or past the end.
+    #               Made from lengths, never from ids
     log_probs: Tensor  # (B, T) the sampler's log-probability of each sampled token, 0 elsewhere
     lengths: Tensor  # (B,)
     ended: Tensor  # (B, turns) whether attempt i stopped by itself; if not, it was truncated
@@ -38,9 +40,8 @@ class Episodes:
     def texts(self, tokenizer: tiktoken.Encoding, end: int) -> list[list[str]]:
         """The attempts as text, without the token that ends them."""
         turns = range(1, self.ended.shape[1] + 1)
-        rows = zip(self.tokens.tolist(), self.turn.tolist())
-        split = [[[t for t, said in zip(tokens, turn) if said == i and t != end] for i in turns] for tokens, turn in rows]
-        return [[tokenizer.decode(ids) for ids in attempts] for attempts in split]
+        return [[tokenizer.decode([t for t, said in zip(tokens, turn) if abs(said) == i and t != end]) for i in turns]
+                for tokens, turn in zip(self.tokens.tolist(), self.turn.tolist())]
 
 
 def empty_episodes(batch: int, size: int, turns: int, device: torch.device) -> Episodes:
@@ -48,6 +49,14 @@ def empty_episodes(batch: int, size: int, turns: int, device: torch.device) -> E
     ids = torch.zeros(batch, size, dtype=torch.long, device=device)
     return Episodes(ids, ids.clone(), torch.zeros(batch, size, device=device), ids.new_zeros(batch),
                     torch.zeros(batch, turns, dtype=torch.bool, device=device))
+
+
+def join(parts: list[Episodes]) -> Episodes:
+    """Batches of episodes as one batch, without columns that no row reaches."""
+    longest = max(int(part.lengths.max()) for part in parts)
+    widen = lambda x: F.pad(x, (0, longest - x.shape[1]))  # a negative pad cuts
+    columns = [torch.cat([widen(getattr(part, name)) for part in parts]) for name in ("tokens", "turn", "log_probs")]
+    return Episodes(*columns, torch.cat([part.lengths for part in parts]), torch.cat([part.ended for part in parts]))
 
 
 def pad(rows: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -105,17 +114,24 @@ def generate(model: GPT, cache: Cache, tokens: Tensor, counts: Tensor, end: int,
 
 @torch.no_grad()
 def two_turns(model: GPT, prompts: list[list[int]], request: list[int], end: int, max_new_tokens: int,
-              temperature: float, generator: torch.Generator | None = None, turns: int = 2) -> Episodes:
+              temperature: float, generator: torch.Generator | None = None, turns: int = 2,
+              first: Episodes | None = None) -> Episodes:
     """x1 -> y1, x2 = x1 + y1 + request -> y2 (and so on for more turns).
 
     y1's sampled ids stay as they are in x2, and the cache goes on from where turn 1 left it: in each turn the model
     reads exactly the tokens it has not seen. A truncated y1 is closed by an `end` that counts as given.
+    With `first` (episodes of one turn, say of another model), its attempts take the place of turn 1, as given.
     """
     device, B = model.head.weight.device, len(prompts)
     size = max(len(prompt) for prompt in prompts) + turns * (max_new_tokens + len(request) + 1)
     episodes, cache = empty_episodes(B, size, turns, device), Cache(model, B, size)
-    episodes.append(*pad(prompts, device), turn=0)
-    for turn in range(1, turns + 1):
+    if first is None:
+        episodes.append(*pad(prompts, device), turn=0)
+    else:
+        T = first.tokens.shape[1]
+        episodes.tokens[:, :T], episodes.turn[:, :T] = first.tokens, -first.turn
+        episodes.lengths, episodes.ended[:, 0] = first.lengths, first.ended[:, 0]
+    for turn in range(1 if first is None else 2, turns + 1):
         if turn > 1:
             said_end = episodes.ended[:, turn - 2].tolist()
             episodes.append(*pad([request if done else [end] + request for done in said_end], device), turn=0)
@@ -124,7 +140,4 @@ def two_turns(model: GPT, prompts: list[list[int]], request: list[int], end: int
         attempt, counts, log_probs, episodes.ended[:, turn - 1] = generate(
             model, cache, episodes.tokens.gather(1, columns), unread, end, max_new_tokens, temperature, generator)
         episodes.append(attempt, counts, turn, log_probs)
-    longest = int(episodes.lengths.max())
-    episodes.tokens, episodes.turn = episodes.tokens[:, :longest], episodes.turn[:, :longest]
-    episodes.log_probs = episodes.log_probs[:, :longest]
-    return episodes
+    return join([episodes])

@@ -11,7 +11,7 @@ What the paper leaves open, and what we chose:
    complete: the part through the sampled prefixes is there too (see policy_loss);
 5. in Stage I, beta2 weighs turn 1 and beta1 turn 2.
 """
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable
 
 import torch
@@ -40,9 +40,38 @@ def stage_two_rewards(r: Tensor, alpha: float) -> Tensor:
     """Eq. 4: each attempt is paid for being right, attempt 2 also for the change. (B, 2) -> (B, 2).
 
     With alpha = 10, attempt 2 gets: right-right 1, wrong-right 11, wrong-wrong 0, right-wrong -10.
+    With alpha = 0 it is Eq. 1, plain multi-turn RL.
     """
     r1, r2 = r.unbind(dim=1)
     return torch.stack((r1, r2 + alpha * (r2 - r1)), dim=1)
+
+
+def weighted_rewards(r: Tensor, alpha: float) -> Tensor:
+    """(1 + alpha) r2 for attempt 2: Eq. 4's gradient in expectation, without its control variate -alpha r1."""
+    r1, r2 = r.unbind(dim=1)
+    return torch.stack((r1, (1 + alpha) * r2), dim=1)
+
+
+def single_turn_rewards(r: Tensor, alpha: float = 0.0) -> Tensor:
+    """Eq. 2 on attempt 1 alone."""
+    r1, r2 = r.unbind(dim=1)
+    return torch.stack((r1, torch.zeros_like(r2)), dim=1)
+
+
+def revision_weights(r: Tensor, alpha: float = 0.0) -> Tensor:
+    """STaR and Pair-SFT learn attempt 2 where it is right after a wrong attempt 1. Weights of log-likelihoods."""
+    r1, r2 = r.unbind(dim=1)
+    return torch.stack((torch.zeros_like(r1), (1 - r1) * r2), dim=1)
+
+
+def revision_weights_plus(r: Tensor, alpha: float = 0.0) -> Tensor:
+    """The same with the right-right pairs (D+): every right attempt 2."""
+    return stage_one_rewards(r)
+
+
+def author_weights(r: Tensor, alpha: float = 0.0) -> Tensor:
+    """The warm start learns all that its author wrote, right or wrong."""
+    return torch.ones_like(r)
 
 
 def leave_one_out(rewards: Tensor, group_size: int) -> Tensor:
@@ -76,16 +105,49 @@ def policy_loss(log_probs: Tensor, kl: Tensor, turn: Tensor, advantages: Tensor,
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a method, as data: what its loop reads. `steps` and `betas` (of turn 1 and turn 2) name options."""
+    """One stage of a method, as data: what the loop reads of it. steps, betas, alpha and offline name options.
+
+    steps: their sum is the stage's length. rewards: what each attempt is paid or, with `supervised`, what its
+    log-likelihood weighs. betas: weights of the KL of turn 1 and of turn 2 ("" is 0). alpha: for `rewards` ("" is 0).
+    rounds: 0, the learner itself is sampled from; n, a copy of it, renewed n times (STaR's rounds of collect and
+    fine-tune). offline: the share of problems whose first attempts are the base model's, given and not learnt.
+    pairs: attempt 2 is replaced by a random right attempt 1 at the same problem (Pair-SFT).
+    """
 
     name: str
-    steps: str
-    rewards: Callable[[Tensor, float], Tensor] | None
-    betas: tuple[str, str] | None
+    steps: tuple[str, ...]
+    rewards: Callable[[Tensor, float], Tensor]
+    betas: tuple[str, str] = ("", "")
+    alpha: str = ""
+    supervised: bool = False
+    rounds: int = 0
+    offline: str = ""
+    pairs: bool = False
 
+    def reads(self) -> set[str]:
+        """The options that mean something to this stage."""
+        return {*self.steps, *self.betas, self.alpha, self.offline} - {""}
+
+
+WHOLE = ("stage_one_steps", "stage_two_steps")  # the budget of both stages, for methods that have one
+WARM_START = Stage("warm start", ("warm_steps",), author_weights, supervised=True)
+STAGE_ONE = Stage("Stage I", ("stage_one_steps",), stage_one_rewards, ("beta2", "beta1"))
+STAGE_TWO = Stage("Stage II", ("stage_two_steps",), stage_two_rewards, ("beta1", "beta1"), alpha="alpha")
+STAR = Stage("STaR", WHOLE, revision_weights, supervised=True, rounds=3)
+PAIR_SFT = Stage("Pair-SFT", WHOLE, revision_weights, supervised=True, rounds=1, pairs=True)
 
 # A method is a row: the stages that follow the base model, each from the weights of the one before.
 METHODS = {
-    "score": (Stage("Stage I", "stage_one_steps", stage_one_rewards, ("beta2", "beta1")),
-              Stage("Stage II", "stage_two_steps", stage_two_rewards, ("beta1", "beta1"))),
+    "score": (STAGE_ONE, STAGE_TWO),
+    "score_without_bonus": (STAGE_ONE, replace(STAGE_TWO, alpha="")),
+    "score_without_stage_one": (replace(STAGE_TWO, steps=WHOLE),),
+    "score_weighted": (STAGE_ONE, replace(STAGE_TWO, rewards=weighted_rewards)),
+    "score_star_stage_two": (STAGE_ONE, replace(STAR, steps=("stage_two_steps",))),
+    "score_offline_first_attempts": (STAGE_ONE, replace(STAGE_TWO, offline="offline_share")),
+    "multi_turn_rl": (replace(STAGE_TWO, name="RL", steps=WHOLE, alpha=""),),
+    "single_turn_rl": (Stage("RL", WHOLE, single_turn_rewards, ("beta1", "")),),
+    "star": (STAR,),
+    "star_plus": (replace(STAR, rewards=revision_weights_plus),),
+    "pair_sft": (PAIR_SFT,),
+    "pair_sft_plus": (replace(PAIR_SFT, rewards=revision_weights_plus),),
 }

@@ -49,7 +49,7 @@ def free(default, text):
 class Config(World):
     """Every option of a run: those of the generated world (data.World) and these. Each becomes --name-with-dashes."""
 
-    levels: tuple[int, ...] = option((), "the numbers of applications K that occur (empty: 1-4), or MATH's levels (empty: all)")
+    levels: tuple[int, ...] = option((), "numbers of applications K, empty: 1-4; with --data MATH's levels, empty: all")
     data: str = option("", "MATH: its folder, or a folder or file of JSON lines; empty: the generated world")
     subjects: tuple[str, ...] = option((), "of MATH's subjects only these, e.g. algebra,number_theory; empty: all")
     skip_bad_rows: bool = option(False, "leave rows of --data that cannot be used out, and say why")
@@ -71,12 +71,13 @@ class Config(World):
     alpha: float = option(10.0, "weight of the bonus r2 - r1 in Stage II")
     beta1: float = option(0.05, "weight of the KL to the base model")
     beta2: float = option(0.1, "weight of turn 1's KL in Stage I")
+    offline_share: float = option(1.0, "share of Stage II's problems whose first attempts the base model has made")
     temperature: float = option(1.0, "sampling temperature in training")
-    max_new_tokens: int = option(0, "longest attempt in tokens; 0: the author's longest and two more, or 256 with --data")
+    max_new_tokens: int = option(0, "longest attempt in tokens; 0: the author's longest and two more; 256 with --data")
     micro_batch: int = option(128, "episodes per forward pass; changes memory, not gradients")
     eval_problems: int = option(4096, "held-out problems, the same for every seed")
     device: str = option("", "cuda or cpu; empty: cuda where there is one")
-    threads: int = option(1, "CPU threads. So small a model gains little from a second, and loses much if its core is busy")
+    threads: int = option(1, "CPU threads; a second one helps so small a model little, and hurts if its core is busy")
     out: str = free("out", "folder that holds a folder per run and per base model")
     log_every: int = free(10, "steps between printed lines (the CSV has every step)")
     show_every: int = free(60, "steps between whole episodes shown as text")
@@ -84,8 +85,8 @@ class Config(World):
 
 
 # What the base model depends on besides the world: runs that agree on these share it.
-BASE = ("data", "subjects", "skip_bad_rows", "seed", "layers", "width", "heads", "hidden", "warm_steps", "warm_batch", "warm_learning_rate", "device", "threads")
-WARM_START = score.Stage("warm start", "warm_steps", rewards=None, betas=None)
+BASE = ("data", "subjects", "skip_bad_rows", "seed", "layers", "width", "heads", "hidden", "warm_steps", "warm_batch",
+        "warm_learning_rate", "device", "threads")
 
 
 # ---- options ---------------------------------------------------------------------------------------------------------
@@ -114,45 +115,93 @@ def parse(argv: list[str] | None) -> Config:
 def check(config: Config) -> Config:
     """The config itself, if such a run can be; BadInput names the option and what would be right."""
     c, reach = config, math.lcm(*range(1, max(config.values, 1) + 1))
-    positive = ("layers", "width", "heads", "hidden", "warm_steps", "warm_batch", "problems", "micro_batch", "eval_problems",
-                "warm_learning_rate", "learning_rate", "gradient_clip", "temperature", "log_every", "show_every",
-                "checkpoint_every", "threads")
+    positive = ("layers", "width", "heads", "hidden", "warm_steps", "warm_batch", "warm_learning_rate", "problems",
+                "micro_batch", "eval_problems", "learning_rate", "gradient_clip", "temperature", "log_every",
+                "show_every", "checkpoint_every", "threads")
     rules = [(getattr(c, name) > 0, f"--{name.replace('_', '-')} must be above 0") for name in positive]
     rules += [(0 <= getattr(c, name) <= 1, f"--{name.replace('_', '-')} is a share: from 0 to 1")
-              for name in ("author_right", "author_repeats", "careless")]
+              for name in ("author_right", "author_repeats", "careless", "offline_share")]
     rules += [(getattr(c, name) >= 0, f"--{name.replace('_', '-')} must not be negative")
               for name in ("stage_one_steps", "stage_two_steps", "alpha", "beta1", "beta2", "max_new_tokens")]
     rules += [
         (c.method in score.METHODS, f"--method {c.method!r} is unknown; there are: {', '.join(score.METHODS)}"),
         (4 <= c.values <= 20, f"--values {c.values} must be from 4 to 20"),
-        (min(c.levels, default=1) >= 1 and len(set(c.levels)) == len(c.levels), "--levels are different numbers from 1 on"),
-        (c.data or all(level % reach for level in c.levels), f"--levels must not hold a multiple of {reach}: applied so often, every "
-                                                   f"permutation of {c.values} values is the identity"),
+        (min(c.levels, default=1) >= 1 and len(set(c.levels)) == len(c.levels), "--levels: different numbers from 1"),
+        (c.data or all(level % reach for level in c.levels),
+         f"--levels must not hold a multiple of {reach}: so often applied, every permutation is the identity"),
         (c.samples >= 2, "--samples must be 2 or more: leave-one-out needs another sample of the same problem"),
         (c.width % (2 * c.heads) == 0, f"--width {c.width} must be a multiple of twice --heads {c.heads}"),
-        (c.verdict or not c.careless, "--careless says how often a verdict is unchecked; with --no-verdict there is none"),
+        (c.verdict or not c.careless, "--careless is about verdicts; with --no-verdict there are none"),
         (c.device in ("", "cpu") or c.device.startswith("cuda") and torch.cuda.is_available(),
          f"--device {c.device!r} is not here; leave it empty or say cpu"),
     ]
     for holds, message in rules:
         if not holds:
             raise BadInput(message)
+    of_methods = {name for stages in score.METHODS.values() for stage in stages for name in stage.reads()}
+    unread = of_methods - {name for stage in score.METHODS[c.method] for name in stage.reads()}
+    given = sorted(name for name in unread if getattr(c, name) != getattr(Config, name))
+    if given:
+        names = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise BadInput(f"--method {c.method} does not read {names}")
     return c
 
 
 # ---- one step --------------------------------------------------------------------------------------------------------
-def author_episodes(config: Config, task: Task, problems: list[Problem], rng: random.Random,
-                    device: torch.device) -> Episodes:
-    """The author's two attempts at each problem, in the shape that two_turns returns."""
-    request, parts = data.encode(task.tokenizer, task.request), []
-    for problem in problems:
-        y1, y2 = (task.tokenizer.encode_ordinary(text) + [task.end] for text in data.write_attempts(config, rng, problem))
-        parts.append((data.encode_prompt(task, problem), y1, request, y2))
-    episodes = rollout.empty_episodes(len(parts), max(sum(map(len, row)) for row in parts), turns=2, device=device)
-    for turn, column in zip((0, 1, 0, 2), zip(*parts)):
+def given_episodes(rows: list[tuple[list[int], ...]], device: torch.device) -> Episodes:
+    """Episodes that nobody sampled here, from rows of token ids: (prompt, y1, request, y2)."""
+    episodes = rollout.empty_episodes(len(rows), max(sum(map(len, row)) for row in rows), turns=2, device=device)
+    for turn, column in zip((0, 1, 0, 2), zip(*rows)):
         episodes.append(*rollout.pad(list(column), device), turn)
     episodes.ended[:] = True
     return episodes
+
+
+def author_episodes(config: Config, task: Task, problems: list[Problem], rng: random.Random,
+                    device: torch.device) -> Episodes:
+    """The author's two attempts at each problem."""
+    request, rows = data.encode(task.tokenizer, task.request), []
+    for problem in problems:
+        texts = data.write_attempts(config, rng, problem)
+        y1, y2 = (task.tokenizer.encode_ordinary(text) + [task.end] for text in texts)
+        rows.append((data.encode_prompt(task, problem), y1, request, y2))
+    return given_episodes(rows, device)
+
+
+def paired_episodes(config: Config, task: Task, problems: list[Problem], first: Episodes,
+                    rng: random.Random) -> Episodes:
+    """Pair-SFT's rows from one attempt at each problem: y2 is a random right attempt at the same problem, or y1 itself
+    where there is none."""
+    said = [[t for t, turn in zip(*row) if turn] for row in zip(first.tokens.tolist(), first.turn.tolist())]
+    closed = [ids + [task.end] * (not done) for ids, done in zip(said, first.ended[:, 0].tolist())]
+    right = grade(problems, first.texts(task.tokenizer, task.end), first.tokens.device)[:, 0].tolist()
+    request, rows = data.encode(task.tokenizer, task.request), []
+    for i, problem in enumerate(problems):
+        start = i - i % config.samples
+        others = [j for j in range(start, start + config.samples) if right[j] and j != i] or [i]
+        rows.append((data.encode_prompt(task, problem), closed[i], request, closed[rng.choice(others)]))
+    return given_episodes(rows, first.tokens.device)
+
+
+def collect(config: Config, stage: score.Stage, sampler: GPT, reference: GPT | None, task: Task, rng: random.Random,
+            device: torch.device) -> tuple[list[Problem], Episodes]:
+    """Problems and episodes of one step: the author's, the sampler's, or with the base model's first attempts."""
+    generator = torch.Generator(device).manual_seed(rng.getrandbits(63))
+    if stage is score.WARM_START:
+        problems = draw(config, task, rng, config.warm_batch)
+        return problems, author_episodes(config, task, problems, rng, device)
+    problems = [p for p in draw(config, task, rng, config.problems) for _ in range(config.samples)]  # groups
+    if stage.pairs:
+        first = play(config, sampler, task, problems, config.temperature, generator, turns=1)
+        return problems, paired_episodes(config, task, problems, first, rng)
+    offline = config.samples * round(config.offline_share * config.problems) if stage.offline else 0
+    parts = []
+    if offline:
+        first = play(config, reference, task, problems[:offline], config.temperature, generator, turns=1)
+        parts.append(play(config, sampler, task, problems[:offline], config.temperature, generator, first=first))
+    if offline < len(problems):
+        parts.append(play(config, sampler, task, problems[offline:], config.temperature, generator))
+    return problems, rollout.join(parts)
 
 
 def learn(policy: GPT, reference: GPT | None, optimizer: torch.optim.Optimizer, episodes: Episodes, advantages: Tensor,
@@ -165,7 +214,7 @@ def learn(policy: GPT, reference: GPT | None, optimizer: torch.optim.Optimizer, 
     optimizer.zero_grad()
     for rows in torch.arange(B, device=advantages.device).split(config.micro_batch):
         longest = int(episodes.lengths[rows].max())
-        tokens, turn = episodes.tokens[rows, :longest], episodes.turn[rows, 1:longest]  # position t predicts token t + 1
+        tokens, turn = episodes.tokens[rows, :longest], episodes.turn[rows, 1:longest]  # t predicts token t + 1
         said = turn > 0
         logits = policy.head(policy.hidden(tokens[:, :-1])[said])  # (N, V)
         with torch.no_grad():
@@ -189,35 +238,30 @@ def grade(problems: list[Problem], attempts: list[list[str]], device: torch.devi
                          for problem, texts in zip(problems, attempts)], device=device)
 
 
+def length(config: Config, stage: score.Stage) -> int:
+    """Steps of a stage."""
+    return sum(getattr(config, name) for name in stage.steps)
+
+
 def learning_rate(config: Config, stage: score.Stage, step: int) -> float:
     """Up over the first 5 % of a stage's steps, level, and down to 0 over its last 40 %."""
-    peak = config.warm_learning_rate if stage is WARM_START else config.learning_rate
-    steps = getattr(config, stage.steps)
+    peak = config.warm_learning_rate if stage is score.WARM_START else config.learning_rate
+    steps = length(config, stage)
     return peak * min(1.0, (step + 1) / (0.05 * steps), (steps - step) / (0.4 * steps))
 
 
-def train_step(config: Config, stage: score.Stage, step: int, policy: GPT, reference: GPT | None,
+def train_step(config: Config, stage: score.Stage, step: int, policy: GPT, sampler: GPT, reference: GPT | None,
                optimizer: torch.optim.Optimizer, task: Task, clock: Counter) -> tuple[dict, str]:
     """Draw, play, grade, learn. Returns the step's row of the CSV and one whole episode as lines of text."""
-    rng = random.Random(f"{config.seed} {stage.name} {step}")
-    device, started = policy.head.weight.device, time.perf_counter()
-    generator = torch.Generator(device).manual_seed(rng.getrandbits(63))
-    if stage is WARM_START:
-        problems = draw(config, task, rng, config.warm_batch)
-        episodes = author_episodes(config, task, problems, rng, device)
-    else:
-        problems = [p for p in draw(config, task, rng, config.problems) for _ in range(config.samples)]  # groups of neighbours
-        episodes = play(config, policy, task, problems, config.temperature, generator)
+    rng, started = random.Random(f"{config.seed} {stage.name} {step}"), time.perf_counter()
+    device = policy.head.weight.device
+    problems, episodes = collect(config, stage, sampler, reference, task, rng, device)
     played = time.perf_counter()
     attempts = episodes.texts(task.tokenizer, task.end)
     r = grade(problems, attempts, device)  # (B, 2) correctness: what is reported
-    if stage is WARM_START:
-        shaped = advantages = torch.ones_like(r)  # supervised: every token of the author weighs 1
-        betas = (0.0, 0.0)
-    else:
-        shaped = stage.rewards(r, config.alpha)  # (B, 2) reward: what is optimised
-        advantages = score.leave_one_out(shaped, config.samples)
-        betas = tuple(getattr(config, name) for name in stage.betas)
+    shaped = stage.rewards(r, getattr(config, stage.alpha) if stage.alpha else 0.0)  # (B, 2) reward: what is optimised
+    advantages = shaped if stage.supervised else score.leave_one_out(shaped, config.samples)
+    betas = tuple(getattr(config, name) if name else 0.0 for name in stage.betas)
     graded = time.perf_counter()
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(config, stage, step)
@@ -232,15 +276,17 @@ def train_step(config: Config, stage: score.Stage, step: int, policy: GPT, refer
 
 def draw(config: Config, task: Task, rng: random.Random, count: int) -> list[Problem]:
     """Training problems for one step."""
-    return rng.choices(task.train, k=count) if task.train else [data.draw_problem(config, rng, "train") for _ in range(count)]
+    if task.train:
+        return rng.choices(task.train, k=count)
+    return [data.draw_problem(config, rng, "train") for _ in range(count)]
 
 
 def play(config: Config, policy: GPT, task: Task, problems: list[Problem], temperature: float,
-         generator: torch.Generator | None) -> Episodes:
+         generator: torch.Generator | None, **how) -> Episodes:
     """Both turns of every problem."""
     prompts, request = [data.encode_prompt(task, p) for p in problems], data.encode(task.tokenizer, task.request)
     longest = config.max_new_tokens or (256 if config.data else max(config.levels) + 6)
-    return rollout.two_turns(policy, prompts, request, task.end, longest, temperature, generator)
+    return rollout.two_turns(policy, prompts, request, task.end, longest, temperature, generator, **how)
 
 
 # ---- what a person sees ----------------------------------------------------------------------------------------------
@@ -260,15 +306,17 @@ def describe(stage: score.Stage, step: int, episodes: Episodes, r: Tensor, attem
 def line(row: dict, steps: int) -> str:
     """The row as one line to read; pairs are turn 1 and turn 2."""
     pair = lambda name, form: f"{row[name + '_t1']:{form}} {row[name + '_t2']:{form}}"
-    return (f"{row['stage']:10} {row['step']:4}/{steps} | right {pair('accuracy', '.0%')} | reward {pair('reward', '.2f')} | "
-            f"i->c {row['i_to_c']:.1%} c->i {row['c_to_i']:.1%} | same {row['unchanged']:.0%} | KL {pair('kl', '.3f')} | "
-            f"log p {pair('log_prob', '.2f')} | length {pair('length', '.1f')} | cut {pair('truncated', '.0%')} | gradient {row['gradient_norm']:.2f} | "
+    return (f"{row['stage']:10} {row['step']:4}/{steps} | right {pair('accuracy', '.0%')} | "
+            f"reward {pair('reward', '.2f')} | i->c {row['i_to_c']:.1%} c->i {row['c_to_i']:.1%} | "
+            f"same {row['unchanged']:.0%} | KL {pair('kl', '.3f')} | log p {pair('log_prob', '.2f')} | "
+            f"length {pair('length', '.1f')} | cut {pair('truncated', '.0%')} | gradient {row['gradient_norm']:.2f} | "
             f"{row['tokens_per_second']:,.0f} tok/s")
 
 
 def show(problem: Problem, texts: list[str], right: list[float]) -> str:
     """One whole episode, right and wrong marked."""
-    said = [f"    attempt {i + 1} [{'right' if ok else 'wrong'}] {text}" for i, (text, ok) in enumerate(zip(texts, right))]
+    said = [f"    attempt {turn} [{'right' if ok else 'wrong'}] {text}"
+            for turn, (text, ok) in enumerate(zip(texts, right), 1)]
     return "\n".join([f"    problem           {problem.question}   (answer: {problem.answer})", *said])
 
 
@@ -288,10 +336,11 @@ def vital_signs(s: dict[str, float]) -> str:
     """What the base model does when sampled at temperature 1: is there anything for RL to amplify?"""
     promising = not s["truthful"] <= 0.9 and 0.1 < s["rewrite_if_wrong"] and s["right_if_rewritten"] > 0
     verdict = ("It can check, it both repeats and rewrites, and some rewrites are right: RL has something to amplify."
-               if promising else "It hardly checks, or hardly rewrites, or its rewrites are never right: expect RL to learn "
-                                 "to repeat the first attempt. Give the warm start more steps (--warm-steps).")
-    return (f"vital signs of the base model at T = 1: Accuracy@t1 {s['accuracy_t1']:.3f}, Accuracy@t2 {s['accuracy_t2']:.3f}, "
-            f"P(rewrite | wrong) {s['rewrite_if_wrong']:.2f}, P(rewrite | right) {s['rewrite_if_right']:.2f}, "
+               if promising else "It hardly checks, or hardly rewrites, or its rewrites are never right: expect RL to "
+                                 "learn to repeat the first attempt. Give the warm start more steps (--warm-steps).")
+    return (f"vital signs of the base model at T = 1: Accuracy@t1 {s['accuracy_t1']:.3f}, "
+            f"Accuracy@t2 {s['accuracy_t2']:.3f}, P(rewrite | wrong) {s['rewrite_if_wrong']:.2f}, "
+            f"P(rewrite | right) {s['rewrite_if_right']:.2f}, "
             f"P(right | wrong, rewritten) {s['right_if_rewritten']:.2f}, truthful checks {s['truthful']:.3f}\n{verdict}")
 
 
@@ -304,8 +353,9 @@ def draw_curves(history: list[dict], results: dict[str, dict], path: Path):
     matplotlib.use("Agg")
     from matplotlib import pyplot
     figure, panels = pyplot.subplots(2, 2, figsize=(11, 7), constrained_layout=True)
-    shown = (("accuracy of sampled episodes", ("accuracy_t1", "accuracy_t2")), ("answers that change", ("i_to_c", "c_to_i")),
-             ("KL to the base model, nats per attempt", ("kl_t1", "kl_t2")), ("share of repeated answers", ("unchanged",)))
+    shown = (("accuracy of sampled episodes", ("accuracy_t1", "accuracy_t2")),
+             ("answers that change", ("i_to_c", "c_to_i")), ("share of repeated answers", ("unchanged",)),
+             ("KL to the base model, nats per attempt", ("kl_t1", "kl_t2")))
     steps, colours = range(1, len(history) + 1), ("tab:blue", "tab:red")
     ends = [i for i, (a, b) in enumerate(zip(history, history[1:] + [{"stage": ""}]), 1) if a["stage"] != b["stage"]]
     for panel, (title, names) in zip(panels.flat, shown):
@@ -327,7 +377,8 @@ def make_task(config: Config) -> Task:
     """The generated world, or MATH as read from --data."""
     if not config.data:
         return data.world_task(config, config.eval_problems)
-    train, test, bad = data.read_math(Path(config.data), config.levels, config.subjects, config.seed, config.skip_bad_rows)
+    path = Path(config.data)
+    train, test, bad = data.read_math(path, config.levels, config.subjects, config.seed, config.skip_bad_rows)
     print(f"{config.data}: {len(train):,} training and {len(test):,} test problems, {len(bad)} bad rows left out"
           + "".join(f"\n    {reason}" for reason in bad[:10]))
     return data.math_task(train, test[:config.eval_problems])
@@ -354,7 +405,7 @@ def evaluate(config: Config, policy: GPT, task: Task, name: str) -> dict:
 
 # ---- files -----------------------------------------------------------------------------------------------------------
 def write(path: Path, save):
-    """save(temporary path), then put it in place: a killed run leaves the old file or the new one, never half of one."""
+    """save(temporary path), then put it in place: a killed run leaves the old file or the new one, never half a one."""
     temporary = path.with_name(path.name + ".tmp")
     save(temporary)
     os.replace(temporary, path)
@@ -373,9 +424,10 @@ def open_folder(folder: Path, settings: dict) -> Path:
     except (OSError, json.JSONDecodeError) as error:
         raise BadInput(f"{folder} cannot be used: {error}") from error
     settings = json.loads(json.dumps(settings))  # tuples become lists, as in the file
-    changed = [f"--{k.replace('_', '-')} was {before.get(k)!r} and is {v!r}" for k, v in settings.items() if before.get(k) != v]
+    changed = "; ".join(f"--{name.replace('_', '-')} was {before.get(name)!r} and is {value!r}"
+                        for name, value in settings.items() if before.get(name) != value)
     if changed:
-        raise BadInput(f"{folder} holds a run with other options ({'; '.join(changed)}): name another folder with --out, or remove it")
+        raise BadInput(f"{folder} holds a run with other options ({changed}): remove it, or name another with --out")
     return folder
 
 
@@ -400,19 +452,25 @@ def write_csv(history: list[dict], path: Path):
 def train_stage(config: Config, folder: Path, stage: score.Stage, state: dict, policy: GPT, reference: GPT | None,
                 task: Task, clock: Counter):
     """The one loop: steps state["step"] .. the end of the stage, with a checkpoint now and then."""
-    steps = getattr(config, stage.steps)
-    optimizer = torch.optim.AdamW(policy.parameters(), betas=(0.9, 0.99), weight_decay=0.01 if stage is WARM_START else 0.0)
+    steps, warm = length(config, stage), stage is score.WARM_START
+    optimizer = torch.optim.AdamW(policy.parameters(), betas=(0.9, 0.99), weight_decay=0.01 if warm else 0.0)
     if state["optimizer"]:
         optimizer.load_state_dict(state["optimizer"])
+    sampler = copy.deepcopy(policy).requires_grad_(False) if stage.rounds else policy
+    if state["sampler"]:
+        sampler.load_state_dict(state["sampler"])
     for step in tqdm(range(state["step"], steps), stage.name, total=steps, initial=state["step"], disable=None):
-        row, example = train_step(config, stage, step, policy, reference, optimizer, task, clock)
+        if stage.rounds and step % math.ceil(steps / stage.rounds) == 0:
+            sampler.load_state_dict(policy.state_dict())
+        row, example = train_step(config, stage, step, policy, sampler, reference, optimizer, task, clock)
         state["history"].append(row)
         if (step + 1) % config.log_every == 0 or step + 1 == steps:
             tqdm.write(line(row, steps))
-        if (step + 1) % config.show_every == 0 and stage is not WARM_START:
+        if (step + 1) % config.show_every == 0 and not warm:
             tqdm.write(example)
         if (step + 1) % config.checkpoint_every == 0:
-            state |= {"step": step + 1, "policy": policy.state_dict(), "optimizer": optimizer.state_dict()}
+            state |= {"step": step + 1, "policy": policy.state_dict(), "optimizer": optimizer.state_dict(),
+                      "sampler": sampler.state_dict() if stage.rounds else None}
             checkpoint(folder, state)
 
 
@@ -428,7 +486,8 @@ def run_stages(config: Config, folder: Path, stages: tuple[score.Stage, ...], po
     """Stage after stage from the last checkpoint on, evaluated before the first and after each (the base model's warm
     start, which has no reference, is not). Leaves model.pt."""
     device = policy.head.weight.device
-    state = {"stage": 0, "step": 0, "optimizer": None, "policy": policy.state_dict(), "history": [], "results": {}}
+    fresh = {"step": 0, "optimizer": None, "sampler": None}
+    state = {"stage": 0, **fresh, "policy": policy.state_dict(), "history": [], "results": {}}
     if (folder / "checkpoint.pt").exists():
         state = load(folder / "checkpoint.pt", device)
         policy.load_state_dict(state["policy"])
@@ -441,7 +500,7 @@ def run_stages(config: Config, folder: Path, stages: tuple[score.Stage, ...], po
         train_stage(config, folder, stage, state, policy, reference, task, clock)
         if reference is not None:
             state["results"][stage.name] = evaluate(config, policy, task, stage.name)
-        state |= {"stage": state["stage"] + 1, "step": 0, "optimizer": None, "policy": policy.state_dict()}
+        state |= {"stage": state["stage"] + 1, **fresh, "policy": policy.state_dict()}
         checkpoint(folder, state)
     write(folder / "model.pt", lambda path: torch.save(policy.state_dict(), path))
     return state
@@ -455,7 +514,7 @@ def base_model(config: Config, policy: GPT, task: Task, clock: Counter):
     folder = open_folder(Path(config.out) / f"base-{name}", settings)
     if not (folder / "model.pt").exists():
         print(f"base model: {config.warm_steps} supervised steps on the author's text (kept in {folder})")
-        run_stages(config, folder, (WARM_START,), policy, None, task, clock)
+        run_stages(config, folder, (score.WARM_START,), policy, None, task, clock)
     try:
         policy.load_state_dict(load(folder / "model.pt", policy.head.weight.device))
     except RuntimeError as error:
@@ -488,10 +547,10 @@ def run(config: Config):
     draw_curves(state["history"], state["results"], folder / "curves.png")
     seconds = time.perf_counter() - started
     clock["the rest"] = seconds - sum(clock.values())
-    report = {"results": state["results"], "seconds": seconds, "clock": clock}
+    report = {"config": settings, "results": state["results"], "seconds": seconds, "clock": clock}
     write(folder / "results.json", lambda path: path.write_text(json.dumps(report, indent=1)))
     last = list(state["results"])[-1]
-    print(f"\nheld-out problems: {len(task.test):,}, greedy (right: sampled), shares in %\n{table(state['results'])}\n\n"
+    print(f"\n{len(task.test):,} held-out problems, greedy (right: sampled), shares in %\n{table(state['results'])}\n\n"
           f"a held-out episode after {last}:\n{state['results'][last]['example']}\n")
     print(f"{seconds:.0f} s: " + ", ".join(f"{name} {spent:.0f} s" for name, spent in clock.items()))
     print(f"every step: {folder / 'log.csv'}; curves: {folder / 'curves.png'}; model: {folder / 'model.pt'}")

@@ -192,15 +192,14 @@ def test_warm_start_rows_are_the_author_s_text(small):
 
 def test_learning_rate_rises_stays_and_falls():
     config = train.Config(warm_steps=100, warm_learning_rate=1.0)
-    rates = [train.learning_rate(config, train.WARM_START, step) for step in range(100)]
+    rates = [train.learning_rate(config, score.WARM_START, step) for step in range(100)]
     assert rates[0] == pytest.approx(0.2) and rates[4:61] == pytest.approx([1.0] * 57)
     assert rates[80] == pytest.approx(0.5) and rates[99] == pytest.approx(0.025)
 
 
 def test_every_option_is_read():
     """An option that no line reads is a lie in -h. Reading it to check it does not count."""
-    read = {stage.steps for stages in [*score.METHODS.values(), (train.WARM_START,)] for stage in stages}
-    read |= {name for stages in score.METHODS.values() for stage in stages for name in stage.betas}
+    read = {name for stages in [*score.METHODS.values(), (score.WARM_START,)] for stage in stages for name in stage.reads()}
     for file in Path(train.__file__).parent.glob("*.py"):
         for function in ast.walk(ast.parse(file.read_text())):
             if isinstance(function, ast.FunctionDef) and function.name not in ("check", "parse"):
@@ -254,3 +253,17 @@ def test_a_damaged_file_is_named(tmp_path, capsys, file, damage):
     path.write_bytes(damage(path.read_bytes()))
     message = refused(capsys, [*TINY, "--out", str(tmp_path)])
     assert path.name in message and "damaged" in message and message.count("\n") == 1
+
+
+# ---- methods ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("method", score.METHODS)
+def test_every_method_runs_through_the_one_loop(tmp_path, method):
+    steps = "" if {"stage_one_steps"} <= {n for s in score.METHODS[method] for n in s.reads()} else "--stage-one-steps 60"
+    start(tmp_path, "--method", method, *steps.split())
+    results = json.loads((tmp_path / f"{method}-seed0" / "results.json").read_text())["results"]
+    assert list(results) == ["base", *(stage.name for stage in score.METHODS[method])]
+
+
+def test_an_option_the_method_does_not_read_is_an_error(tmp_path, capsys):
+    message = refused(capsys, [*TINY, "--out", str(tmp_path), "--method", "multi_turn_rl", "--alpha", "3"])
+    assert "--method multi_turn_rl does not read --alpha" in message

@@ -1,0 +1,101 @@
+"""Methods x seeds: run them, then turn their result files into the README's table.
+
+    python evidence.py run --methods score,multi_turn_rl --seeds 0-4 --jobs 2 [--name NAME -- OPTIONS OF train.py]
+    python evidence.py table                # from results/*.json: no training, no torch
+
+What this file is not: it trains nothing itself (train.py does, one process a run) and averages only finished runs.
+A run that was stopped goes on where it was when the same command is given again; a finished one is not run again.
+Result files are small and meant to be committed.
+"""
+import argparse
+import json
+import math
+import shutil
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+# 97.5 % points of Student's t for 1, 2, ... degrees of freedom; beyond these the normal's 1.96 is near enough.
+STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
+METRICS = ("accuracy_t1", "accuracy_t2", "delta", "i_to_c", "c_to_i", "changed", "edit_ratio", "truthful")
+
+
+def run_one(method: str, seed: int, name: str, options: list[str]) -> str:
+    """One run in a process of its own; its result file is copied to results/. Returns a line that says how it ended."""
+    target = RESULTS / name / f"{method}-seed{seed}.json"
+    if target.exists():
+        return f"{target} is there already"
+    out = Path("out") / name
+    command = [sys.executable, str(Path(__file__).with_name("train.py")), "--method", method, "--seed", str(seed),
+               "--out", str(out), *options]
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / f"{method}-seed{seed}.log", "a") as log:
+        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
+    if code:
+        return f"{method}, seed {seed}: ended with status {code}, see {log.name}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(out / f"{method}-seed{seed}" / "results.json", target)
+    return f"{target} written"
+
+
+def run(methods: list[str], seeds: list[int], name: str, jobs: int, options: list[str]):
+    """All of them, seed by seed: the first run of a seed makes the base model that the others share."""
+    with ThreadPoolExecutor(jobs) as pool:
+        def one_seed(seed):
+            for method in methods:
+                print(run_one(method, seed, name, options), flush=True)
+        list(pool.map(one_seed, seeds))
+
+
+def interval(values: list[float]) -> str:
+    """Mean and half of its 95 % interval (Student), in points: "+17.2 ± 1.3"."""
+    mean = 100 * statistics.mean(values)
+    if len(values) < 2:
+        return f"{mean:.1f}"
+    t = STUDENT[len(values) - 2] if len(values) - 2 < len(STUDENT) else 1.96
+    return f"{mean:.1f} ± {100 * t * statistics.stdev(values) / math.sqrt(len(values)):.1f}"
+
+
+def table(name: str, way: str) -> str:
+    """Markdown: a row per method with mean and 95 % interval over seeds, the base model first, and for delta the paired
+    difference to `score` with its standard error."""
+    runs: dict[str, dict[int, dict]] = {}
+    for file in sorted((RESULTS / name).glob("*.json")):
+        report = json.loads(file.read_text())
+        stages, seed = report["results"], report["config"]["seed"]
+        runs.setdefault("base", {})[seed] = stages["base"][way]
+        runs.setdefault(report["config"]["method"], {})[seed] = list(stages.values())[-1][way]
+    lines = [f"| method | seeds | {' | '.join(METRICS)} | delta minus that of score |", "|---" * (len(METRICS) + 3) + "|"]
+    for method, seeds in runs.items():
+        both = set(seeds) & set(runs.get("score", {})) if method not in ("score", "base") else ()
+        gaps, paired = [100 * (seeds[s]["delta"] - runs["score"][s]["delta"]) for s in sorted(both)], ""
+        if len(gaps) > 1:
+            paired = f"{statistics.mean(gaps):+.1f} (se {statistics.stdev(gaps) / math.sqrt(len(gaps)):.1f})"
+        cells = [interval([result[metric] for result in seeds.values()]) for metric in METRICS]
+        lines.append(f"| {method} | {len(seeds)} | " + " | ".join(cells) + f" | {paired} |")
+    folders = Path("out", name).glob("*-seed*/")
+    unfinished = [folder.name for folder in folders if not (folder / "results.json").exists()]
+    return "\n".join(lines + [f"\nnot finished, not averaged: {', '.join(sorted(unfinished))}"] * bool(unfinished))
+
+
+def main():
+    parser = argparse.ArgumentParser("evidence.py", description=__doc__.split("\n")[0])
+    parser.add_argument("do", choices=("run", "table"))
+    parser.add_argument("--methods", default="score", help="names of score.METHODS, with commas")
+    parser.add_argument("--seeds", default="0-4", help="first-last")
+    parser.add_argument("--name", default="default", help="folder under out/ and results/")
+    parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one CPU thread each")
+    parser.add_argument("--way", choices=("greedy", "sampled"), default="greedy", help="the table's evaluation")
+    parser.add_argument("options", nargs="*", help="after --: options of train.py")
+    a = parser.parse_args()
+    if a.do == "table":
+        return print(table(a.name, a.way))
+    first, last = (a.seeds.split("-") * 2)[:2]
+    run(a.methods.split(","), list(range(int(first), int(last) + 1)), a.name, a.jobs, a.options)
+
+
+if __name__ == "__main__":
+    main()
