@@ -58,21 +58,22 @@ class BadInput(ValueError):
     """Something the user gave cannot be used; the message is the one line to show."""
 
 
-def option(default, text):
-    """A dataclass field whose help text becomes the command line's."""
-    return field(default=default, metadata={"help": text})
+def option(default, text, low=None, high=None, free=False):
+    """A dataclass field that becomes a command-line option: its help, its range, and whether it is `free`, that is,
+    does not change a run's numbers."""
+    return field(default=default, metadata={"help": text, "low": low, "high": high, "free": free})
 
 
 @dataclass(frozen=True)
 class World:
     """The knobs of the generated problems and of the author who writes the base model's training text."""
 
-    values: int = option(6, "n: f permutes 1..n")
+    values: int = option(6, "n: f permutes 1..n", 4, 20)
     levels: tuple[int, ...] = option((1, 2, 3, 4), "the numbers of applications K that occur")
-    author_right: float = option(0.7, "share of the author's fresh guesses that are right")
-    author_repeats: float = option(0.4, "share of second attempts that repeat the first, right or wrong")
+    author_right: float = option(0.7, "share of the author's fresh guesses that are right", 0, 1)
+    author_repeats: float = option(0.4, "share of second attempts that repeat the first, right or wrong", 0, 1)
     verdict: bool = option(True, "whether an attempt ends by saying if the guess fits")
-    careless: float = option(0.0, "share of attempts that say 'it fits' without having looked")
+    careless: float = option(0.0, "share of attempts that say 'it fits' without having looked", 0, 1)
 
 
 # ---- the generated world ---------------------------------------------------------------------------------------------
@@ -127,8 +128,9 @@ def write_attempt(world: World, rng: random.Random, question: str, guess: int) -
 
 def write_attempts(world: World, rng: random.Random, problem: Problem, turns: int = 2) -> list[str]:
     """The author's attempts at one problem. Each later one repeats the one before or guesses afresh, by a coin that
-    does not look at whether it was right: nothing here teaches correction. Where a solution is written down already,
-    both attempts are that."""
+    does not look at whether it was right. So in expectation i->c = c->i and delta is 0: nothing here teaches to correct
+    (the *answer* still changes more often after a wrong one, as fresh guesses are mostly right). Where a solution is
+    written down already, both attempts are that."""
     if problem.solution:
         return [problem.solution] * turns
     guesses: list[int] = []

@@ -68,7 +68,7 @@ def table(name: str, way: str) -> str:
         stages, seed = report["results"], report["config"]["seed"]
         runs.setdefault("base", {})[seed] = stages["base"][way]
         runs.setdefault(report["config"]["method"], {})[seed] = list(stages.values())[-1][way]
-    lines = [f"| method | seeds | {' | '.join(METRICS)} | delta minus that of score |", "|---" * (len(METRICS) + 3) + "|"]
+    lines = [f"| method | seeds | {' | '.join(METRICS)} | delta minus score's |", "|---" * (len(METRICS) + 3) + "|"]
     for method, seeds in runs.items():
         both = set(seeds) & set(runs.get("score", {})) if method not in ("score", "base") else ()
         gaps, paired = [100 * (seeds[s]["delta"] - runs["score"][s]["delta"]) for s in sorted(both)], ""

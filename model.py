@@ -5,8 +5,9 @@ samples nothing (rollout.py), knows no loss (score.py) and no text (data.py).
 
     model = GPT(GPTConfig(vocab_size=100))
     logits = model(tokens)                               # (B, T) -> (B, T, V), causal
-    cache = Cache(model, batch=B, positions=64)          # the same, a few tokens at a time
-    logits = model(tokens[:, :5], cache), model(tokens[:, 5:], cache)
+    with torch.no_grad():                                # the same, a few tokens at a time: for sampling only
+        cache = Cache(model, batch=B, positions=64)
+        logits = model(tokens[:, :5], cache), model(tokens[:, 5:], cache)
 """
 from dataclasses import dataclass
 
@@ -37,7 +38,8 @@ class Cache:
     """Keys and values of the tokens seen so far, allocated once.
 
     Row b's tokens lie at positions 0 .. lengths[b] - 1, without left padding: sampling and learning see the same
-    positions. `end` bounds every length, known without asking the device.
+    positions. `end`, the sum of the widths fed so far, bounds every length without asking the device; `positions` must
+    be at least that sum.
     """
 
     def __init__(self, model: "GPT", batch: int, positions: int):

@@ -40,11 +40,6 @@ from model import GPT, GPTConfig
 from rollout import Episodes
 
 
-def free(default, text):
-    """An option that does not change a run's numbers: a folder may be gone on with under another value of it."""
-    return dataclasses.field(default=default, metadata={"help": text, "free": True})
-
-
 @dataclass(frozen=True)
 class Config(World):
     """Every option of a run: those of the generated world (data.World) and these. Each becomes --name-with-dashes."""
@@ -54,34 +49,34 @@ class Config(World):
     subjects: tuple[str, ...] = option((), "of MATH's subjects only these, e.g. algebra,number_theory; empty: all")
     skip_bad_rows: bool = option(False, "leave rows of --data that cannot be used out, and say why")
     method: str = option("score", f"what to run: {', '.join(score.METHODS)}")
-    seed: int = option(0, "seed of the base model, of the training problems and of the sampling")
-    layers: int = option(4, "decoder layers of the small GPT")
-    width: int = option(64, "its width")
-    heads: int = option(4, "its attention heads")
-    hidden: int = option(192, "width inside its SwiGLU")
-    warm_steps: int = option(600, "supervised steps on the author's text that make the base model")
-    warm_batch: int = option(256, "rows a step of them")
-    warm_learning_rate: float = option(3e-3, "their peak learning rate (AdamW)")
-    stage_one_steps: int = option(60, "steps of Stage I")
-    stage_two_steps: int = option(120, "steps of Stage II")
-    problems: int = option(64, "problems a step")
-    samples: int = option(8, "episodes per problem (k of the leave-one-out baseline)")
-    learning_rate: float = option(3e-4, "of both stages (AdamW, no weight decay, fresh in each stage)")
-    gradient_clip: float = option(1.0, "largest norm of a step's gradient")
-    alpha: float = option(10.0, "weight of the bonus r2 - r1 in Stage II")
-    beta1: float = option(0.05, "weight of the KL to the base model")
-    beta2: float = option(0.1, "weight of turn 1's KL in Stage I")
-    offline_share: float = option(1.0, "share of Stage II's problems whose first attempts the base model has made")
-    temperature: float = option(1.0, "sampling temperature in training")
-    max_new_tokens: int = option(0, "longest attempt in tokens; 0: the author's longest and two more; 256 with --data")
-    micro_batch: int = option(128, "episodes per forward pass; changes memory, not gradients")
-    eval_problems: int = option(4096, "held-out problems, the same for every seed")
+    seed: int = option(0, "seed of the base model, of the training problems and of the sampling", 0)
+    layers: int = option(4, "decoder layers of the small GPT", 1)
+    width: int = option(64, "its width", 2)
+    heads: int = option(4, "its attention heads", 1)
+    hidden: int = option(192, "width inside its SwiGLU", 1)
+    warm_steps: int = option(600, "supervised steps on the author's text that make the base model", 1)
+    warm_batch: int = option(256, "rows a step of them", 1)
+    warm_learning_rate: float = option(3e-3, "their peak learning rate (AdamW)", 1e-9)
+    stage_one_steps: int = option(60, "steps of Stage I", 0)
+    stage_two_steps: int = option(120, "steps of Stage II", 0)
+    problems: int = option(64, "problems a step", 1)
+    samples: int = option(8, "episodes per problem (k of the leave-one-out baseline)", 2)
+    learning_rate: float = option(3e-4, "of both stages (AdamW, no weight decay, fresh in each stage)", 1e-9)
+    gradient_clip: float = option(1.0, "largest norm of a step's gradient", 1e-9)
+    alpha: float = option(10.0, "weight of the bonus r2 - r1 in Stage II", 0)
+    beta1: float = option(0.05, "weight of the KL to the base model", 0)
+    beta2: float = option(0.1, "weight of turn 1's KL in Stage I", 0)
+    offline_share: float = option(1.0, "share of Stage II's problems with first attempts of the base model", 0, 1)
+    temperature: float = option(1.0, "sampling temperature in training", 1e-3)
+    max_new_tokens: int = option(0, "longest attempt in tokens; 0: the author's and two more, or 256 with --data", 0)
+    micro_batch: int = option(128, "episodes per forward pass; changes memory, not gradients", 1)
+    eval_problems: int = option(4096, "held-out problems, the same for every seed", 1)
     device: str = option("", "cuda or cpu; empty: cuda where there is one")
-    threads: int = option(1, "CPU threads; a second one helps so small a model little, and hurts if its core is busy")
-    out: str = free("out", "folder that holds a folder per run and per base model")
-    log_every: int = free(10, "steps between printed lines (the CSV has every step)")
-    show_every: int = free(60, "steps between whole episodes shown as text")
-    checkpoint_every: int = free(20, "steps between checkpoints: what a killed run can lose")
+    threads: int = option(1, "CPU threads; a second helps so small a model little, and hurts if its core is busy", 1)
+    out: str = option("out", "folder that holds a folder per run and per base model", free=True)
+    log_every: int = option(10, "steps between printed lines (the CSV has every step)", 1, free=True)
+    show_every: int = option(60, "steps between whole episodes shown as text", 1, free=True)
+    checkpoint_every: int = option(20, "steps between checkpoints: what a killed run can lose", 1, free=True)
 
 
 # What the base model depends on besides the world: runs that agree on these share it.
@@ -107,43 +102,38 @@ def parse(argv: list[str] | None) -> Config:
             kind = {"type": lambda text: tuple(text.split(","))}
         shown = ",".join(map(str, f.default)) if isinstance(f.default, tuple) else f.default
         text = f"{f.metadata['help']} (default: {shown!r})".replace("%", "%%")
-        parser.add_argument(f"--{f.name.replace('_', '-')}", dest=f.name, default=f.default, help=text, **kind)
+        parser.add_argument(flag(f.name), dest=f.name, default=f.default, help=text, **kind)
     config = Config(**vars(parser.parse_args(argv)))
     return check(config if config.data or config.levels else dataclasses.replace(config, levels=World.levels))
 
 
+def flag(name: str) -> str:
+    """"beta1" -> "--beta1"."""
+    return "--" + name.replace("_", "-")
+
+
 def check(config: Config) -> Config:
     """The config itself, if such a run can be; BadInput names the option and what would be right."""
-    c, reach = config, math.lcm(*range(1, max(config.values, 1) + 1))
-    positive = ("layers", "width", "heads", "hidden", "warm_steps", "warm_batch", "warm_learning_rate", "problems",
-                "micro_batch", "eval_problems", "learning_rate", "gradient_clip", "temperature", "log_every",
-                "show_every", "checkpoint_every", "threads")
-    rules = [(getattr(c, name) > 0, f"--{name.replace('_', '-')} must be above 0") for name in positive]
-    rules += [(0 <= getattr(c, name) <= 1, f"--{name.replace('_', '-')} is a share: from 0 to 1")
-              for name in ("author_right", "author_repeats", "careless", "offline_share")]
-    rules += [(getattr(c, name) >= 0, f"--{name.replace('_', '-')} must not be negative")
-              for name in ("stage_one_steps", "stage_two_steps", "alpha", "beta1", "beta2", "max_new_tokens")]
+    c, reach = config, math.lcm(*range(1, config.values + 1))
+    bounds = [(f.name, getattr(c, f.name), f.metadata["low"], f.metadata["high"] or math.inf)
+              for f in dataclasses.fields(c) if f.metadata["low"] is not None]
+    rules = [(low <= value <= high, f"{flag(name)} {value} is not in {low} .. {high}") for name, value, low, high in bounds]
     rules += [
         (c.method in score.METHODS, f"--method {c.method!r} is unknown; there are: {', '.join(score.METHODS)}"),
-        (4 <= c.values <= 20, f"--values {c.values} must be from 4 to 20"),
         (min(c.levels, default=1) >= 1 and len(set(c.levels)) == len(c.levels), "--levels: different numbers from 1"),
         (c.data or all(level % reach for level in c.levels),
          f"--levels must not hold a multiple of {reach}: so often applied, every permutation is the identity"),
-        (c.samples >= 2, "--samples must be 2 or more: leave-one-out needs another sample of the same problem"),
         (c.width % (2 * c.heads) == 0, f"--width {c.width} must be a multiple of twice --heads {c.heads}"),
         (c.verdict or not c.careless, "--careless is about verdicts; with --no-verdict there are none"),
         (c.device in ("", "cpu") or c.device.startswith("cuda") and torch.cuda.is_available(),
          f"--device {c.device!r} is not here; leave it empty or say cpu"),
     ]
+    read = {method: {name for stage in stages for name in stage.reads()} for method, stages in score.METHODS.items()}
+    rules += [(name in read.get(c.method, ()) or getattr(c, name) == getattr(Config, name),
+               f"--method {c.method} does not read {flag(name)}") for name in sorted(set().union(*read.values()))]
     for holds, message in rules:
         if not holds:
             raise BadInput(message)
-    of_methods = {name for stages in score.METHODS.values() for stage in stages for name in stage.reads()}
-    unread = of_methods - {name for stage in score.METHODS[c.method] for name in stage.reads()}
-    given = sorted(name for name in unread if getattr(c, name) != getattr(Config, name))
-    if given:
-        names = ", ".join("--" + name.replace("_", "-") for name in given)
-        raise BadInput(f"--method {c.method} does not read {names}")
     return c
 
 
@@ -341,7 +331,8 @@ def vital_signs(s: dict[str, float]) -> str:
     return (f"vital signs of the base model at T = 1: Accuracy@t1 {s['accuracy_t1']:.3f}, "
             f"Accuracy@t2 {s['accuracy_t2']:.3f}, P(rewrite | wrong) {s['rewrite_if_wrong']:.2f}, "
             f"P(rewrite | right) {s['rewrite_if_right']:.2f}, "
-            f"P(right | wrong, rewritten) {s['right_if_rewritten']:.2f}, truthful checks {s['truthful']:.3f}\n{verdict}")
+            f"P(right | wrong, rewritten) {s['right_if_rewritten']:.2f}, "
+            f"truthful checks {s['truthful']:.3f}\n{verdict}")
 
 
 def draw_curves(history: list[dict], results: dict[str, dict], path: Path):
@@ -424,7 +415,7 @@ def open_folder(folder: Path, settings: dict) -> Path:
     except (OSError, json.JSONDecodeError) as error:
         raise BadInput(f"{folder} cannot be used: {error}") from error
     settings = json.loads(json.dumps(settings))  # tuples become lists, as in the file
-    changed = "; ".join(f"--{name.replace('_', '-')} was {before.get(name)!r} and is {value!r}"
+    changed = "; ".join(f"{flag(name)} was {before.get(name)!r} and is {value!r}"
                         for name, value in settings.items() if before.get(name) != value)
     if changed:
         raise BadInput(f"{folder} holds a run with other options ({changed}): remove it, or name another with --out")
@@ -526,7 +517,7 @@ def run(config: Config):
     device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.set_num_threads(config.threads)
     task = make_task(config)
-    settings = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if not f.metadata.get("free")}
+    settings = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if not f.metadata["free"]}
     folder = open_folder(Path(config.out) / f"{config.method}-seed{config.seed}", settings)
     if (folder / "results.json").exists():
         print(f"{folder} holds this run, finished; remove the folder to run it again.")

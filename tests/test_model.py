@@ -109,8 +109,8 @@ def test_a_later_token_changes_no_earlier_logit(name):
 
 
 def test_positions_count_from_the_left_and_order_matters():
-    """Without positions "f(1)=2" and "f(2)=1" told by two tokens would be one and the same."""
-    model = make(SHAPES["plain"])
+    """Without positions a single layer reads a bag of tokens: 1, 2, 3 would be the same as 2, 1, 3."""
+    model = make(SHAPES["one key head"])
     assert not torch.allclose(model(torch.tensor([[1, 2, 3]]))[:, -1], model(torch.tensor([[2, 1, 3]]))[:, -1])
 
 
