@@ -117,7 +117,8 @@ def check(config: Config) -> Config:
     c, reach = config, math.lcm(*range(1, config.values + 1))
     bounds = [(f.name, getattr(c, f.name), f.metadata["low"], f.metadata["high"] or math.inf)
               for f in dataclasses.fields(c) if f.metadata["low"] is not None]
-    rules = [(low <= value <= high, f"{flag(name)} {value} is not in {low} .. {high}") for name, value, low, high in bounds]
+    rules = [(low <= value <= high, f"{flag(name)} {value} is not in {low} .. {high}")
+             for name, value, low, high in bounds]
     rules += [
         (c.method in score.METHODS, f"--method {c.method!r} is unknown; there are: {', '.join(score.METHODS)}"),
         (min(c.levels, default=1) >= 1 and len(set(c.levels)) == len(c.levels), "--levels: different numbers from 1"),
@@ -482,7 +483,7 @@ def run_stages(config: Config, folder: Path, stages: tuple[score.Stage, ...], po
     if (folder / "checkpoint.pt").exists():
         state = load(folder / "checkpoint.pt", device)
         policy.load_state_dict(state["policy"])
-        print(f"going on in {folder} with {stages[state['stage']].name}, step {state['step'] + 1}")
+        print(f"going on in {folder} after {len(state['history'])} steps")
     if reference is not None and not state["results"]:
         state["results"]["base"] = evaluate(config, policy, task, "base")
         print(vital_signs(state["results"]["base"]["sampled"]))

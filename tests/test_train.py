@@ -87,6 +87,16 @@ def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path, monkeypatch, capsys,
     assert numbers(tmp_path / "whole") == numbers(tmp_path / "killed")
 
 
+def test_a_run_killed_before_its_report_only_reports(tmp_path):
+    """The last checkpoint is past the last stage then."""
+    start(tmp_path)
+    before = (tmp_path / "score-seed0" / "results.json").read_text()
+    (tmp_path / "score-seed0" / "results.json").unlink()
+    start(tmp_path)
+    again = json.loads((tmp_path / "score-seed0" / "results.json").read_text())
+    assert again["results"] == json.loads(before)["results"]
+
+
 def test_a_finished_run_is_shown_and_not_touched(tmp_path, capsys):
     start(tmp_path)
     before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("**/*")}
