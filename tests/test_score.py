@@ -129,6 +129,16 @@ def test_stage_rewards_by_hand():
     assert score.stage_two_rewards(r, 10.0).tolist() == [[1, 1], [0, 11], [0, 0], [1, -10]]
 
 
+def test_the_other_methods_rewards_and_weights_by_hand():
+    r = torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0], [1.0, 0.0]])
+    assert score.stage_two_rewards(r, 0.0).tolist() == r.tolist()  # Eq. 1, plain multi-turn RL
+    assert score.weighted_rewards(r, 10.0).tolist() == [[1, 11], [0, 11], [0, 0], [1, 0]]
+    assert score.single_turn_rewards(r).tolist() == [[1, 0], [0, 0], [0, 0], [1, 0]]
+    assert score.revision_weights(r).tolist() == [[0, 0], [0, 1], [0, 0], [0, 0]]
+    assert score.revision_weights_plus(r).tolist() == [[0, 1], [0, 1], [0, 0], [0, 0]]
+    assert score.author_weights(r).tolist() == [[1, 1]] * 4
+
+
 def test_leave_one_out_against_a_loop():
     """The baseline is the mean of the others of the same problem and turn; the sample itself is not in it."""
     rewards = torch.randn(12, 2, generator=torch.Generator().manual_seed(0))

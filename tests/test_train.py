@@ -266,6 +266,61 @@ def test_a_damaged_file_is_named(tmp_path, capsys, file, damage):
 
 
 # ---- methods ---------------------------------------------------------------------------------------------------------
+def collected(small, stage, **change):
+    config, task, policy, _ = small
+    config = dataclasses.replace(config, problems=8, samples=4, **change)
+    other = copy.deepcopy(policy)
+    torch.nn.init.normal_(other.head.weight)
+    return other, *train.collect(config, stage, policy, other, task, random.Random(1), torch.device("cpu"))
+
+
+def test_offline_first_attempts_are_the_base_model_s_and_are_not_trained(small):
+    """Half of the problems: there y1 is the reference's (its own log-probs would be the policy's elsewhere), and no
+    token of it is a target; y2 is the policy's as ever."""
+    stage = dataclasses.replace(score.STAGE_TWO, offline="offline_share")
+    _, problems, episodes = collected(small, stage, offline_share=0.5)
+    _, task, policy, _ = small
+    assert [problems[i] is problems[i - i % 4] for i in range(32)] == [True] * 32
+    assert (episodes.turn[:16] == 1).sum() == 0 and (episodes.turn[:16] == -1).any(dim=1).all()
+    assert (episodes.turn[16:] < 0).sum() == 0
+    with torch.no_grad():
+        log_probs = torch.log_softmax(policy(episodes.tokens[:, :-1]), dim=-1)
+    expected = log_probs.gather(2, episodes.tokens[:, 1:, None])[:, :, 0] * (episodes.turn[:, 1:] > 0)
+    torch.testing.assert_close(episodes.log_probs[:, 1:], expected, atol=1e-4, rtol=1e-4)
+    assert any(texts[0] for texts in episodes.texts(task.tokenizer, task.end)[:16])
+
+
+def test_pairs_are_a_wrong_attempt_and_a_right_one_at_the_same_problem(small, monkeypatch):
+    """With "right" meaning here: an even number of letters."""
+    monkeypatch.setattr(train.rewards, "is_correct", lambda text, answer: len(text) % 2 == 0)
+    _, task, _, _ = small
+    _, problems, episodes = collected(small, score.PAIR_SFT)
+    first, second = zip(*episodes.texts(task.tokenizer, task.end))
+    for i, text in enumerate(second):
+        group = range(i - i % 4, i - i % 4 + 4)
+        right = [first[j] for j in group if len(first[j]) % 2 == 0 and j != i]
+        assert text in (right or [first[i]])
+    assert {len(text) % 2 for text in first} == {0, 1}
+
+
+def test_star_samples_from_a_copy_renewed_three_times(tmp_path, monkeypatch):
+    """Rounds of collect and fine-tune: within a round the sampler stands still while the learner moves."""
+    seen, step_of = [], train.train_step
+
+    def watched(config, stage, step, policy, sampler, *rest):
+        seen.append((sampler.head.weight.sum().item(), policy.head.weight.sum().item()))
+        monkeypatch.setattr(train.score, "leave_one_out", None)  # supervised stages take the weights as they are
+        return step_of(config, stage, step, policy, sampler, *rest)
+
+    start(tmp_path)  # makes the base model
+    monkeypatch.setattr(train, "train_step", watched)
+    monkeypatch.setattr(train.rewards, "is_correct", lambda text, answer: len(text) % 2 == 0)
+    start(tmp_path, "--method", "star_plus", "--stage-one-steps", "6")  # 6 + 3 steps: rounds of 3
+    samplers, learners = zip(*seen)
+    assert len(seen) == 9 and len(set(samplers)) == 3
+    assert [samplers[i] for i in (0, 3, 6)] == [learners[i] for i in (0, 3, 6)]
+
+
 @pytest.mark.parametrize("method", score.METHODS)
 def test_every_method_runs_through_the_one_loop(tmp_path, method):
     steps = "" if {"stage_one_steps"} <= {n for s in score.METHODS[method] for n in s.reads()} else "--stage-one-steps 60"
