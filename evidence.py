@@ -1,7 +1,8 @@
 """Methods x seeds: run them, then turn their result files into the README's table.
 
     python evidence.py run --methods score,multi_turn_rl --seeds 0-4 --jobs 2 [--name NAME -- OPTIONS OF train.py]
-    python evidence.py table                # from results/*.json: no training, no torch
+    python evidence.py table                # mean and 95 % interval over seeds, from results/: no training, no torch
+    python evidence.py seeds                # a row per seed and stage
 
 What this file is not: it trains nothing itself (train.py does, one process a run) and averages only finished runs.
 A run that was stopped goes on where it was when the same command is given again; a finished one is not run again.
@@ -59,12 +60,27 @@ def interval(values: list[float]) -> str:
     return f"{mean:.1f} ± {100 * t * statistics.stdev(values) / math.sqrt(len(values)):.1f}"
 
 
+def reports(name: str) -> list[dict]:
+    """The result files of finished runs, by method and seed."""
+    found = [json.loads(file.read_text()) for file in (RESULTS / name).glob("*.json")]
+    return sorted(found, key=lambda report: (report["config"]["method"], report["config"]["seed"]))
+
+
+def seeds_table(name: str, way: str) -> str:
+    """Markdown: a row per method, seed and stage."""
+    lines = [f"| method | seed | stage | {' | '.join(METRICS)} |", "|---" * (len(METRICS) + 3) + "|"]
+    for report in reports(name):
+        for stage, result in report["results"].items():
+            cells = " | ".join(f"{100 * result[way][metric]:.1f}" for metric in METRICS)
+            lines.append(f"| {report['config']['method']} | {report['config']['seed']} | {stage} | {cells} |")
+    return "\n".join(lines)
+
+
 def table(name: str, way: str) -> str:
     """Markdown: a row per method with mean and 95 % interval over seeds, the base model first, and for delta the paired
     difference to `score` with its standard error."""
     runs: dict[str, dict[int, dict]] = {}
-    for file in sorted((RESULTS / name).glob("*.json")):
-        report = json.loads(file.read_text())
+    for report in reports(name):
         stages, seed = report["results"], report["config"]["seed"]
         runs.setdefault("base", {})[seed] = stages["base"][way]
         runs.setdefault(report["config"]["method"], {})[seed] = list(stages.values())[-1][way]
@@ -83,7 +99,7 @@ def table(name: str, way: str) -> str:
 
 def main():
     parser = argparse.ArgumentParser("evidence.py", description=__doc__.split("\n")[0])
-    parser.add_argument("do", choices=("run", "table"))
+    parser.add_argument("do", choices=("run", "table", "seeds"))
     parser.add_argument("--methods", default="score", help="names of score.METHODS, with commas")
     parser.add_argument("--seeds", default="0-4", help="first-last")
     parser.add_argument("--name", default="default", help="folder under out/ and results/")
@@ -91,8 +107,8 @@ def main():
     parser.add_argument("--way", choices=("greedy", "sampled"), default="greedy", help="the table's evaluation")
     parser.add_argument("options", nargs="*", help="after --: options of train.py")
     a = parser.parse_args()
-    if a.do == "table":
-        return print(table(a.name, a.way))
+    if a.do != "run":
+        return print((table if a.do == "table" else seeds_table)(a.name, a.way))
     first, last = (a.seeds.split("-") * 2)[:2]
     run(a.methods.split(","), list(range(int(first), int(last) + 1)), a.name, a.jobs, a.options)
 

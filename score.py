@@ -150,4 +150,5 @@ METHODS = {
     "star_plus": (replace(STAR, rewards=revision_weights_plus),),
     "pair_sft": (PAIR_SFT,),
     "pair_sft_plus": (replace(PAIR_SFT, rewards=revision_weights_plus),),
+    "prompt": (),  # no training: the request asks for a critique and a rewrite (Self-Refine)
 }

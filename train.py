@@ -124,6 +124,7 @@ def check(config: Config) -> Config:
         (min(c.levels, default=1) >= 1 and len(set(c.levels)) == len(c.levels), "--levels: different numbers from 1"),
         (c.data or all(level % reach for level in c.levels),
          f"--levels must not hold a multiple of {reach}: so often applied, every permutation is the identity"),
+        (c.data or c.method != "prompt", "--method prompt needs --data: the generated world has no words for a critique"),
         (c.width % (2 * c.heads) == 0, f"--width {c.width} must be a multiple of twice --heads {c.heads}"),
         (c.verdict or not c.careless, "--careless is about verdicts; with --no-verdict there are none"),
         (c.device in ("", "cpu") or c.device.startswith("cuda") and torch.cuda.is_available(),
@@ -373,7 +374,8 @@ def make_task(config: Config) -> Task:
     train, test, bad = data.read_math(path, config.levels, config.subjects, config.seed, config.skip_bad_rows)
     print(f"{config.data}: {len(train):,} training and {len(test):,} test problems, {len(bad)} bad rows left out"
           + "".join(f"\n    {reason}" for reason in bad[:10]))
-    return data.math_task(train, test[:config.eval_problems])
+    request = data.MATH_CRITIQUE if config.method == "prompt" else data.MATH_REQUEST
+    return data.math_task(train, test[:config.eval_problems], request)
 
 
 def evaluate(config: Config, policy: GPT, task: Task, name: str) -> dict:
@@ -423,10 +425,10 @@ def open_folder(folder: Path, settings: dict) -> Path:
     return folder
 
 
-def load(path: Path, device: torch.device) -> dict:
-    """A checkpoint; BadInput if the file is damaged."""
+def load(path: Path) -> dict:
+    """A checkpoint, on the CPU; BadInput if the file is damaged."""
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise BadInput(f"{path} is damaged ({reason}): remove it to start this part again") from error
@@ -477,11 +479,10 @@ def run_stages(config: Config, folder: Path, stages: tuple[score.Stage, ...], po
                task: Task, clock: Counter) -> dict:
     """Stage after stage from the last checkpoint on, evaluated before the first and after each (the base model's warm
     start, which has no reference, is not). Leaves model.pt."""
-    device = policy.head.weight.device
     fresh = {"step": 0, "optimizer": None, "sampler": None}
     state = {"stage": 0, **fresh, "policy": policy.state_dict(), "history": [], "results": {}}
     if (folder / "checkpoint.pt").exists():
-        state = load(folder / "checkpoint.pt", device)
+        state = load(folder / "checkpoint.pt")
         policy.load_state_dict(state["policy"])
         print(f"going on in {folder} after {len(state['history'])} steps")
     if reference is not None and not state["results"]:
@@ -508,7 +509,7 @@ def base_model(config: Config, policy: GPT, task: Task, clock: Counter):
         print(f"base model: {config.warm_steps} supervised steps on the author's text (kept in {folder})")
         run_stages(config, folder, (score.WARM_START,), policy, None, task, clock)
     try:
-        policy.load_state_dict(load(folder / "model.pt", policy.head.weight.device))
+        policy.load_state_dict(load(folder / "model.pt"))
     except RuntimeError as error:
         raise BadInput(f"{folder / 'model.pt'} does not hold this model's weights: remove {folder}") from error
 

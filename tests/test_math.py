@@ -128,6 +128,18 @@ def test_the_whole_command_on_math(original, tmp_path, capsys):
     assert len(split["train"]) == 7 and all("test" in name for name in split["test"])
 
 
+def test_prompt_trains_nothing_and_asks_for_a_critique(original, tmp_path, monkeypatch):
+    asked = []
+    two_turns = train.rollout.two_turns
+    monkeypatch.setattr(train.rollout, "two_turns", lambda policy, prompts, request, *rest, **how: (
+        asked.append(request), two_turns(policy, prompts, request, *rest, **how))[1])
+    arguments = ("--layers 1 --width 16 --heads 2 --hidden 16 --warm-steps 1 --warm-batch 2 --eval-problems 2 "
+                 "--max-new-tokens 4 --device cpu --method prompt").split()
+    train.main([*arguments, "--data", str(original), "--out", str(tmp_path / "out")])
+    results = json.loads((tmp_path / "out" / "prompt-seed0" / "results.json").read_text())["results"]
+    assert list(results) == ["base"] and all(bytes(request).decode() == data.MATH_CRITIQUE for request in asked)
+
+
 def test_training_stops_before_anything_is_written_at_a_bad_row(original, tmp_path, capsys):
     write(original / "train" / "algebra" / "bad.json", row(50, solution="none"))
     with pytest.raises(SystemExit) as ended:
