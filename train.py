@@ -124,7 +124,7 @@ def check(config: Config) -> Config:
         (min(c.levels, default=1) >= 1 and len(set(c.levels)) == len(c.levels), "--levels: different numbers from 1"),
         (c.data or all(level % reach for level in c.levels),
          f"--levels must not hold a multiple of {reach}: so often applied, every permutation is the identity"),
-        (c.data or c.method != "prompt", "--method prompt needs --data: the generated world has no words for a critique"),
+        (c.data or c.method != "prompt", "--method prompt needs --data: the world has no words for a critique"),
         (c.width % (2 * c.heads) == 0, f"--width {c.width} must be a multiple of twice --heads {c.heads}"),
         (c.verdict or not c.careless, "--careless is about verdicts; with --no-verdict there are none"),
         (c.device in ("", "cpu") or c.device.startswith("cuda") and torch.cuda.is_available(),
