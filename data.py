@@ -173,8 +173,8 @@ MATH_PROMPT = ("Solve the problem below. Work step by step, and write the final 
 MATH_REQUEST = ("\n\nThere might be an error in the solution above. If there is one, find and correct it. Then rewrite "
                 "the whole solution, with the final answer as \\boxed{...} at the end.\n\nSolution: ")
 MATH_CRITIQUE = ("\n\nReview the solution above: say of each step whether it holds, and what is wrong where it does "
-                 "not. Then rewrite the solution in the light of your review, with the final answer as \\boxed{...} at the "
-                 "end.\n\nReview: ")
+                 "not. Then rewrite the solution in the light of your review, with the final answer as \\boxed{...} "
+                 "at the end.\n\nReview: ")
 
 
 def squeeze(text: str) -> str:
