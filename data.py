@@ -169,12 +169,17 @@ def world_task(world: World, held_out: int) -> Task:
 
 # ---- MATH ------------------------------------------------------------------------------------------------------------
 MATH_PROMPT = ("Solve the problem below. Work step by step, and write the final answer as \\boxed{...} at the end."
-               "\n\nProblem: {question}\n\nSolution: ")
-MATH_REQUEST = ("\n\nThere might be an error in the solution above. If there is one, find and correct it. Then rewrite "
-                "the whole solution, with the final answer as \\boxed{...} at the end.\n\nSolution: ")
-MATH_CRITIQUE = ("\n\nReview the solution above: say of each step whether it holds, and what is wrong where it does "
-                 "not. Then rewrite the solution in the light of your review, with the final answer as \\boxed{...} "
-                 "at the end.\n\nReview: ")
+               "\n\nProblem: {question}")
+MATH_REQUEST = ("There might be an error in the solution above. If there is one, find and correct it. Then rewrite the "
+                "whole solution, with the final answer as \\boxed{...} at the end.")
+MATH_CRITIQUE = ("Review the solution above: say of each step whether it holds, and what is wrong where it does not. Then "
+                 "rewrite the solution in the light of your review, with the final answer as \\boxed{...} at the end.")
+CHATS = {  # markers of a family of models: before all, before the user's words, before the model's, end of an attempt
+    "plain": ("", "\n\n", "\n\nSolution: ", END),
+    "qwen2": ("", "\n<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>"),
+    "llama3": ("<|begin_of_text|>", "<|start_header_id|>user<|end_header_id|>\n\n",
+               "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n", "<|eot_id|>"),
+}
 
 
 def squeeze(text: str) -> str:
@@ -263,9 +268,12 @@ def read_math(path: Path, levels: tuple[int, ...] = (), subjects: tuple[str, ...
     return kept["train"], kept["test"], bad
 
 
-def math_task(train: list[Problem], test: list[Problem], request: str = MATH_REQUEST) -> Task:
-    """MATH for a model trained from nothing: bytes as tokens."""
-    return Task(byte_tokenizer(), 256, MATH_PROMPT, request, train, test)
+def math_task(train: list[Problem], test: list[Problem], request: str = MATH_REQUEST, family: str = "plain",
+              tokenizer: tiktoken.Encoding | None = None) -> Task:
+    """MATH in the words of a family of chat models. Without a tokenizer, bytes are the tokens."""
+    tokenizer, (start, user, model, end) = tokenizer or byte_tokenizer(), CHATS[family]
+    prompt = start + user.lstrip("\n") + MATH_PROMPT + model
+    return Task(tokenizer, tokenizer.encode_single_token(end), prompt, user + request + model, train, test)
 
 
 # ---- text to tokens --------------------------------------------------------------------------------------------------

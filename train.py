@@ -425,13 +425,15 @@ def open_folder(folder: Path, settings: dict) -> Path:
     return folder
 
 
-def load(path: Path) -> dict:
-    """A checkpoint, on the CPU; BadInput if the file is damaged."""
+def load(path: Path, policy: GPT) -> dict:
+    """A checkpoint, whose weights become the policy's; BadInput if the file is damaged or holds something else."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError) as error:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        policy.load_state_dict(state["policy"])
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, TypeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise BadInput(f"{path} is damaged ({reason}): remove it to start this part again") from error
+    return state
 
 
 def write_csv(history: list[dict], path: Path):
@@ -482,8 +484,7 @@ def run_stages(config: Config, folder: Path, stages: tuple[score.Stage, ...], po
     fresh = {"step": 0, "optimizer": None, "sampler": None}
     state = {"stage": 0, **fresh, "policy": policy.state_dict(), "history": [], "results": {}}
     if (folder / "checkpoint.pt").exists():
-        state = load(folder / "checkpoint.pt")
-        policy.load_state_dict(state["policy"])
+        state = load(folder / "checkpoint.pt", policy)
         print(f"going on in {folder} after {len(state['history'])} steps")
     if reference is not None and not state["results"]:
         state["results"]["base"] = evaluate(config, policy, task, "base")
@@ -495,7 +496,7 @@ def run_stages(config: Config, folder: Path, stages: tuple[score.Stage, ...], po
             state["results"][stage.name] = evaluate(config, policy, task, stage.name)
         state |= {"stage": state["stage"] + 1, **fresh, "policy": policy.state_dict()}
         checkpoint(folder, state)
-    write(folder / "model.pt", lambda path: torch.save(policy.state_dict(), path))
+    write(folder / "model.pt", lambda path: torch.save({"policy": policy.state_dict()}, path))
     return state
 
 
@@ -508,10 +509,7 @@ def base_model(config: Config, policy: GPT, task: Task, clock: Counter):
     if not (folder / "model.pt").exists():
         print(f"base model: {config.warm_steps} supervised steps on the author's text (kept in {folder})")
         run_stages(config, folder, (score.WARM_START,), policy, None, task, clock)
-    try:
-        policy.load_state_dict(load(folder / "model.pt"))
-    except RuntimeError as error:
-        raise BadInput(f"{folder / 'model.pt'} does not hold this model's weights: remove {folder}") from error
+    load(folder / "model.pt", policy)
 
 
 def run(config: Config):

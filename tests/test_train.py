@@ -3,9 +3,10 @@ import ast
 import copy
 import csv
 import dataclasses
+import io
 import json
 import random
-from collections import Counter
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def start(folder, *more):
 
 
 def weights(folder, run="score-seed0"):
-    return torch.load(folder / run / "model.pt", weights_only=True)
+    return torch.load(folder / run / "model.pt", weights_only=True)["policy"]
 
 
 def same(first, second):
@@ -55,6 +56,12 @@ def test_one_command_ends_with_everything_promised(tmp_path, capsys):
     for result in results.values():
         assert result["greedy"]["delta"] == pytest.approx(result["greedy"]["i_to_c"] - result["greedy"]["c_to_i"])
     assert not list(tmp_path.glob("**/*.tmp"))
+
+
+def test_without_matplotlib_one_line_says_how_to_get_the_picture(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # import raises
+    start(tmp_path)
+    assert '".[plot]"' in capsys.readouterr().out and not (tmp_path / "score-seed0" / "curves.png").exists()
 
 
 def test_same_seed_same_numbers_and_another_seed_others(tmp_path):
@@ -254,8 +261,15 @@ def test_a_folder_of_another_run_is_refused(tmp_path, capsys):
     assert "not empty" in refused(capsys, [*TINY, "--out", str(tmp_path), "--seed", "5"])
 
 
+def other(_):
+    """A whole file of somebody else's."""
+    buffer = io.BytesIO()
+    torch.save({"policy": {"weight": torch.zeros(2)}}, buffer)
+    return buffer.getvalue()
+
+
 @pytest.mark.parametrize("file", ["score-seed0/checkpoint.pt", "base-*/model.pt"])
-@pytest.mark.parametrize("damage", [lambda old: old[:len(old) // 2], lambda old: b"", lambda old: b"not a checkpoint"])
+@pytest.mark.parametrize("damage", [lambda old: old[:len(old) // 2], lambda old: b"", lambda old: b"not a checkpoint", other])
 def test_a_damaged_file_is_named(tmp_path, capsys, file, damage):
     start(tmp_path)
     (tmp_path / "score-seed0" / "results.json").unlink()
