@@ -1,6 +1,6 @@
 """Methods x seeds: run them, then turn their result files into the README's table.
 
-    python evidence.py run --methods score,multi_turn_rl --seeds 0-4 --jobs 2 [--name NAME -- OPTIONS OF train.py]
+    python evidence.py run --methods score,multi_turn_rl --seeds 0-4 --name other -- --careless 0.3
     python evidence.py table                # mean and 95 % interval over seeds, from results/: no training, no torch
     python evidence.py seeds                # a row per seed and stage
 
@@ -97,7 +97,10 @@ def table(name: str, way: str) -> str:
     return "\n".join(lines + [f"\nnot finished, not averaged: {', '.join(sorted(unfinished))}"] * bool(unfinished))
 
 
-def main():
+def main(argv: list[str] | None = None):
+    """Read the command line; what stands after -- goes to train.py."""
+    argv = sys.argv[1:] if argv is None else argv
+    own, options = (argv[:argv.index("--")], argv[argv.index("--") + 1:]) if "--" in argv else (argv, [])
     parser = argparse.ArgumentParser("evidence.py", description=__doc__.split("\n")[0])
     parser.add_argument("do", choices=("run", "table", "seeds"))
     parser.add_argument("--methods", default="score", help="names of score.METHODS, with commas")
@@ -105,12 +108,11 @@ def main():
     parser.add_argument("--name", default="default", help="folder under out/ and results/")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one CPU thread each")
     parser.add_argument("--way", choices=("greedy", "sampled"), default="greedy", help="the table's evaluation")
-    parser.add_argument("options", nargs="*", help="after --: options of train.py")
-    a = parser.parse_args()
+    a = parser.parse_args(own)
     if a.do != "run":
         return print((table if a.do == "table" else seeds_table)(a.name, a.way))
     first, last = (a.seeds.split("-") * 2)[:2]
-    run(a.methods.split(","), list(range(int(first), int(last) + 1)), a.name, a.jobs, a.options)
+    run(a.methods.split(","), list(range(int(first), int(last) + 1)), a.name, a.jobs, options)
 
 
 if __name__ == "__main__":

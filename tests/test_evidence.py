@@ -63,3 +63,5 @@ def test_runs_are_kept_and_not_repeated(place):
     assert "is there already" in evidence.run_one("score", 0, "default", options)
     assert before == [file.stat().st_mtime_ns for file in files]
     assert "status 2" in evidence.run_one("scor", 0, "default", options)
+    evidence.main(["run", "--methods", "score", "--seeds", "3-4", "--name", "other", "--", *options])
+    assert {file.name for file in (place / "results" / "other").iterdir()} == {"score-seed3.json", "score-seed4.json"}
