@@ -122,6 +122,7 @@ def two_turns(model: GPT, prompts: list[list[int]], request: list[int], end: int
     reads exactly the tokens it has not seen. A truncated y1 is closed by an `end` that counts as given.
     With `first` (episodes of one turn, say of another model), its attempts take the place of turn 1, as given.
     """
+    assert all(prompts), f"an empty prompt: {[len(prompt) for prompt in prompts]}"
     device, B = model.head.weight.device, len(prompts)
     size = max(len(prompt) for prompt in prompts) + turns * (max_new_tokens + len(request) + 1)
     episodes, cache = empty_episodes(B, size, turns, device), Cache(model, B, size)
