@@ -172,7 +172,7 @@ MATH_PROMPT = ("Solve the problem below. Work step by step, and write the final 
                "\n\nProblem: {question}")
 MATH_REQUEST = ("There might be an error in the solution above. If there is one, find and correct it. Then rewrite the "
                 "whole solution, with the final answer as \\boxed{...} at the end.")
-MATH_CRITIQUE = ("Review the solution above: say of each step whether it holds, and what is wrong where it does not. Then "
+MATH_CRITIQUE = ("Review the solution above: say of each step whether it holds, and what is wrong where not. Then "
                  "rewrite the solution in the light of your review, with the final answer as \\boxed{...} at the end.")
 CHATS = {  # markers of a family of models: before all, before the user's words, before the model's, end of an attempt
     "plain": ("", "\n\n", "\n\nSolution: ", END),

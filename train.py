@@ -19,7 +19,6 @@ import hashlib
 import json
 import math
 import os
-import pickle
 import random
 import sys
 import time
@@ -133,6 +132,9 @@ def check(config: Config) -> Config:
     read = {method: {name for stage in stages for name in stage.reads()} for method, stages in score.METHODS.items()}
     rules += [(name in read.get(c.method, ()) or getattr(c, name) == getattr(Config, name),
                f"--method {c.method} does not read {flag(name)}") for name in sorted(set().union(*read.values()))]
+    idle = set(World.__dataclass_fields__) - {"levels"} if c.data else ("subjects", "skip_bad_rows")
+    rules += [(getattr(c, name) == getattr(Config, name),
+               f"{flag(name)} is not read {'with' if c.data else 'without'} --data") for name in idle]
     for holds, message in rules:
         if not holds:
             raise BadInput(message)
@@ -430,7 +432,7 @@ def load(path: Path, policy: GPT) -> dict:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         policy.load_state_dict(state["policy"])
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, TypeError) as error:
+    except Exception as error:  # damaged bytes can make an unpickler raise anything
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise BadInput(f"{path} is damaged ({reason}): remove it to start this part again") from error
     return state

@@ -49,7 +49,8 @@ def test_levels_and_subjects_choose(original):
 
 def test_json_lines_as_in_math_500(tmp_path):
     """Fields problem, solution, answer, subject, level (a number), unique_id; `answer` goes before the box."""
-    rows = [row(i, answer=f"{i + 1}.0", subject="Counting & Probability", type=None, level=3, unique_id=str(i)) for i in range(4)]
+    rows = [row(i, answer=f"{i + 1}.0", subject="Counting & Probability", type=None, level=3, unique_id=str(i))
+            for i in range(4)]
     write(tmp_path / "train.jsonl", *rows[:2])
     write(tmp_path / "test.jsonl", *rows[2:])
     train_set, test_set, _ = data.read_math(tmp_path, levels=(3,), subjects=("counting_and_probability",))
@@ -116,8 +117,9 @@ def test_the_words_of_the_turns():
     assert task.prompt.count("{question}") == 1 and "\\boxed" in task.prompt
     for word in ("might", "error", "correct", "ewrite"):
         assert word in task.request
-    ids = data.encode_prompt(task, data.Problem(f"a {data.END} é {{question}}", "1"))
-    assert task.end not in ids and task.tokenizer.decode(ids) == task.prompt.replace("{question}", f"a {data.END} é {{question}}")
+    question = f"a {data.END} é {{question}}"
+    ids = data.encode_prompt(task, data.Problem(question, "1"))
+    assert task.end not in ids and task.tokenizer.decode(ids) == task.prompt.replace("{question}", question)
 
 
 def test_chat_markers_of_a_family(tmp_path):
@@ -128,7 +130,8 @@ def test_chat_markers_of_a_family(tmp_path):
                                         "<|start_header_id|>assistant<|end_header_id|>\n\nY1<|eot_id|>"
                                         "<|start_header_id|>user<|end_header_id|>\n\n{1}<|eot_id|>"
                                         "<|start_header_id|>assistant<|end_header_id|>\n\n")):
-        special = ("<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
+        special = ("<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
+                   "<|eot_id|>")
         tokenizer = tiktoken.Encoding("test", pat_str=r"(?s:.)", mergeable_ranks={bytes([i]): i for i in range(256)},
                                       special_tokens={name: 256 + i for i, name in enumerate(special)})
         task = data.math_task([], [], family=family, tokenizer=tokenizer)
@@ -140,8 +143,8 @@ def test_chat_markers_of_a_family(tmp_path):
 
 
 def test_the_whole_command_on_math(original, tmp_path, capsys):
-    arguments = ("--layers 1 --width 16 --heads 2 --hidden 16 --warm-steps 2 --warm-batch 2 --stage-one-steps 1 --stage-two-steps 1 "
-                 "--problems 2 --samples 2 --eval-problems 2 --max-new-tokens 8 --device cpu --threads 1").split()
+    arguments = ("--layers 1 --width 16 --heads 2 --hidden 16 --warm-steps 2 --warm-batch 2 --stage-one-steps 1 "
+                 "--stage-two-steps 1 --problems 2 --samples 2 --eval-problems 2 --max-new-tokens 8").split()
     train.main([*arguments, "--data", str(original), "--levels", "2-5", "--out", str(tmp_path / "out")])
     assert "7 training and 2 test problems" in capsys.readouterr().out
     split = json.loads((tmp_path / "out" / "score-seed0" / "split.json").read_text())

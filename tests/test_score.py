@@ -46,7 +46,8 @@ def batch(policy, reference):
     """All 49 episodes as the learner sees them: log_probs, kl, turn of shape (49, 4), and their probabilities (49,)."""
     rows, targets, turn = [], [], []
     for y1, y2 in EPISODES:
-        spots = [(CONTEXTS[b, y[:t]], y[t], i + 1) for i, (b, y) in enumerate([(None, y1), (y1, y2)]) for t in range(len(y))]
+        spots = [(CONTEXTS[before, y[:t]], y[t], i) for i, before, y in ((1, None, y1), (2, y1, y2))
+                 for t in range(len(y))]
         spots += [(0, 0, 0)] * (2 * LONGEST - len(spots))  # past the end
         for column, value in zip((rows, targets, turn), zip(*spots)):
             column.append(value)
@@ -171,7 +172,8 @@ def test_loss_against_a_loop():
     generator = torch.Generator().manual_seed(3)
     log_probs = torch.randn(5, 7, generator=generator, requires_grad=True)
     kl = torch.rand(5, 7, generator=generator, requires_grad=True)
-    turn = torch.tensor([[0, 1, 1, 0, 2, 2, 2], [0, 1, 0, 2, 0, 0, 0], [1, 1, 1, 0, 0, 2, 0], [0, 0, 1, 1, 0, 2, 2], [1, 2, 0, 0, 0, 0, 0]])
+    turn = torch.tensor([[0, 1, 1, 0, 2, 2, 2], [0, 1, 0, 2, 0, 0, 0], [1, 1, 1, 0, 0, 2, 0], [0, 0, 1, 1, 0, 2, 2],
+                         [1, 2, 0, 0, 0, 0, 0]])
     advantages, betas = torch.randn(5, 2, generator=generator), (0.3, 0.7)
     kept = [x.clone() for x in (log_probs, kl, turn, advantages)]
     loss = score.policy_loss(log_probs, kl, turn, advantages, betas, episodes=5)
