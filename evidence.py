@@ -43,12 +43,12 @@ def run_one(method: str, seed: int, name: str, options: list[str]) -> str:
 
 
 def run(methods: list[str], seeds: list[int], name: str, jobs: int, options: list[str]):
-    """All of them, seed by seed: the first run of a seed makes the base model that the others share."""
-    with ThreadPoolExecutor(jobs) as pool:
-        def one_seed(seed):
-            for method in methods:
-                print(run_one(method, seed, name, options), flush=True)
-        list(pool.map(one_seed, seeds))
+    """All of them, method by method. The first method's runs make the base models that the others share, so no two runs
+    of one seed go side by side."""
+    with ThreadPoolExecutor(min(jobs, len(seeds))) as pool:
+        pairs = [(method, seed) for method in methods for seed in seeds]
+        for line in pool.map(lambda pair: run_one(*pair, name, options), pairs):
+            print(line, flush=True)
 
 
 def interval(values: list[float]) -> str:
