@@ -293,12 +293,16 @@ def collected(small, stage, **change):
     return other, *train.collect(config, stage, policy, other, task, random.Random(1), torch.device("cpu"))
 
 
-def test_offline_first_attempts_are_the_base_model_s_and_are_not_trained(small):
+def test_offline_first_attempts_are_the_base_model_s_and_are_not_trained(small, monkeypatch):
     """Half of the problems: there y1 is the reference's (its own log-probs would be the policy's elsewhere), and no
     token of it is a target; y2 is the policy's as ever."""
     stage = dataclasses.replace(score.STAGE_TWO, offline="offline_share")
-    _, problems, episodes = collected(small, stage, offline_share=0.5)
+    played, play = [], train.play
+    monkeypatch.setattr(train, "play", lambda config, model, *rest, **how: (
+        played.append((model, sorted(how))), play(config, model, *rest, **how))[1])
+    reference, problems, episodes = collected(small, stage, offline_share=0.5)
     _, task, policy, _ = small
+    assert played == [(reference, ["turns"]), (policy, ["first"]), (policy, [])]
     assert [problems[i] is problems[i - i % 4] for i in range(32)] == [True] * 32
     assert (episodes.turn[:16] == 1).sum() == 0 and (episodes.turn[:16] == -1).any(dim=1).all()
     assert (episodes.turn[16:] < 0).sum() == 0
