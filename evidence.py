@@ -3,6 +3,7 @@
     python evidence.py run --methods score,multi_turn_rl --seeds 0-4 --name other -- --careless 0.3
     python evidence.py table                # mean and 95 % interval over seeds, from results/: no training, no torch
     python evidence.py seeds                # a row per seed and stage
+    python evidence.py picture --name default,careless40      # delta of every method in several worlds
 
 What this file is not: it trains nothing itself (train.py does, one process a run) and averages only finished runs.
 A run that was stopped goes on where it was when the same command is given again; a finished one is not run again.
@@ -97,18 +98,40 @@ def table(name: str, way: str) -> str:
     return "\n".join(lines + [f"\nnot finished, not averaged: {', '.join(sorted(unfinished))}"] * bool(unfinished))
 
 
+def picture(names: list[str], way: str, path: Path):
+    """Delta of every method, mean and 95 % interval over seeds, side by side for each folder of results."""
+    import matplotlib
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    figure, axes = pyplot.subplots(figsize=(11, 4.5), constrained_layout=True)
+    for place, name in enumerate(names):
+        deltas: dict[str, list[float]] = {}
+        for report in reports(name):
+            final = list(report["results"].values())[-1][way]
+            deltas.setdefault(report["config"]["method"], []).append(final["delta"])
+        for method, values in deltas.items():
+            mean, half = (float(part) for part in (interval(values) + " ± 0").split(" ± ")[:2])
+            axes.errorbar(f"{method}\n({name}, n={len(values)})", mean, half, fmt="o", capsize=3, color=f"C{place}")
+    axes.axhline(0, color="grey", linewidth=0.5)
+    axes.set(title=f"delta on held-out problems, points ({way}; bars: 95 % over seeds)")
+    axes.tick_params(axis="x", rotation=60, labelsize=8)
+    figure.savefig(path, dpi=110)
+
+
 def main(argv: list[str] | None = None):
     """Read the command line; what stands after -- goes to train.py."""
     argv = sys.argv[1:] if argv is None else argv
     own, options = (argv[:argv.index("--")], argv[argv.index("--") + 1:]) if "--" in argv else (argv, [])
     parser = argparse.ArgumentParser("evidence.py", description=__doc__.split("\n")[0])
-    parser.add_argument("do", choices=("run", "table", "seeds"))
+    parser.add_argument("do", choices=("run", "table", "seeds", "picture"))
     parser.add_argument("--methods", default="score", help="names of score.METHODS, with commas")
     parser.add_argument("--seeds", default="0-4", help="first-last")
     parser.add_argument("--name", default="default", help="folder under out/ and results/")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one CPU thread each")
     parser.add_argument("--way", choices=("greedy", "sampled"), default="greedy", help="the table's evaluation")
     a = parser.parse_args(own)
+    if a.do == "picture":
+        return picture(a.name.split(","), a.way, RESULTS / "deltas.png")
     if a.do != "run":
         return print((table if a.do == "table" else seeds_table)(a.name, a.way))
     first, last = (a.seeds.split("-") * 2)[:2]

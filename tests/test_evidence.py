@@ -54,6 +54,19 @@ def test_table_pairs_by_seed_and_leaves_unfinished_runs_out(place):
     assert sum("| Stage II |" in line for line in evidence.seeds_table("default", "greedy").splitlines()) == 6
 
 
+def test_picture_holds_every_method_of_every_folder(place, monkeypatch):
+    from matplotlib.axes import Axes
+    drawn, errorbar = [], Axes.errorbar
+    monkeypatch.setattr(Axes, "errorbar", lambda axes, x, y, yerr, **how: (
+        drawn.append((x, y, yerr)), errorbar(axes, x, y, yerr, **how))[1])
+    for seed, delta in enumerate([0.1, 0.2, 0.3]):
+        result_file(place, "score", seed, delta)
+    result_file(place, "star", 0, 0.05)
+    evidence.main(["picture"])
+    assert drawn == [("score\n(default, n=3)", 20.0, 24.8), ("star\n(default, n=1)", 5.0, 0.0)]
+    assert (place / "results" / "deltas.png").stat().st_size > 1000
+
+
 def test_runs_are_kept_and_not_repeated(place):
     options = [*TINY, "--learning-rate", "1e-3"]
     evidence.run(["score", "multi_turn_rl"], [0], "default", 1, options)

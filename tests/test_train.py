@@ -49,7 +49,7 @@ def test_one_command_ends_with_everything_promised(tmp_path, capsys):
     for promised in ("vital signs", "P(rewrite | wrong)", "Stage I  ", "Stage II  ", "attempt 2 [", "Accuracy@t1",
                      "base ", "curves", "model.pt"):
         assert promised in printed
-    assert {"config.json", "log.csv", "results.json", "model.pt"} <= {file.name for file in folder.iterdir()}
+    assert {"config.json", "log.csv", "results.json", "model.pt", "curves.png"} <= {file.name for file in folder.iterdir()}
     assert [(row["stage"], row["step"]) for row in numbers(tmp_path)] == (
         [("Stage I", str(i)) for i in (1, 2, 3, 4)] + [("Stage II", str(i)) for i in (1, 2, 3)])
     results = json.loads((folder / "results.json").read_text())["results"]
