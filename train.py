@@ -95,10 +95,8 @@ def parse(argv: list[str] | None) -> Config:
     parser = argparse.ArgumentParser("train.py", usage="python train.py [--option value ...]   (-h lists them)",
                                      description=__doc__.split("\n")[0], allow_abbrev=False)
     for f in dataclasses.fields(Config):
-        kind = {bool: {"action": argparse.BooleanOptionalAction}, tuple: {"type": numbers}}.get(
-            type(f.default), {"type": type(f.default)})
-        if f.name == "subjects":
-            kind = {"type": lambda text: tuple(text.split(","))}
+        kind = {bool: {"action": argparse.BooleanOptionalAction}, tuple[int, ...]: {"type": numbers},
+                tuple[str, ...]: {"type": lambda text: tuple(text.split(","))}}.get(f.type, {"type": f.type})
         shown = ",".join(map(str, f.default)) if isinstance(f.default, tuple) else f.default
         text = f"{f.metadata['help']} (default: {shown!r})".replace("%", "%%")
         parser.add_argument(flag(f.name), dest=f.name, default=f.default, help=text, **kind)
@@ -142,8 +140,11 @@ def check(config: Config) -> Config:
 
 
 # ---- one step --------------------------------------------------------------------------------------------------------
-def given_episodes(rows: list[tuple[list[int], ...]], device: torch.device) -> Episodes:
-    """Episodes that nobody sampled here, from rows of token ids: (prompt, y1, request, y2)."""
+def given_episodes(task: Task, problems: list[Problem], attempts: list[tuple[list[int], list[int]]],
+                   device: torch.device) -> Episodes:
+    """Episodes that nobody samples here, from the token ids of both attempts at each problem."""
+    request = data.encode(task.tokenizer, task.request)
+    rows = [(data.encode_prompt(task, problem), y1, request, y2) for problem, (y1, y2) in zip(problems, attempts)]
     episodes = rollout.empty_episodes(len(rows), max(sum(map(len, row)) for row in rows), turns=2, device=device)
     for turn, column in zip((0, 1, 0, 2), zip(*rows)):
         episodes.append(*rollout.pad(list(column), device), turn)
@@ -151,30 +152,21 @@ def given_episodes(rows: list[tuple[list[int], ...]], device: torch.device) -> E
     return episodes
 
 
-def author_episodes(config: Config, task: Task, problems: list[Problem], rng: random.Random,
-                    device: torch.device) -> Episodes:
-    """The author's two attempts at each problem."""
-    request, rows = data.encode(task.tokenizer, task.request), []
-    for problem in problems:
-        texts = data.write_attempts(config, rng, problem)
-        y1, y2 = (task.tokenizer.encode_ordinary(text) + [task.end] for text in texts)
-        rows.append((data.encode_prompt(task, problem), y1, request, y2))
-    return given_episodes(rows, device)
+def author_attempts(config: Config, task: Task, problem: Problem, rng: random.Random) -> tuple[list[int], list[int]]:
+    """The author's two attempts at a problem."""
+    y1, y2 = (task.tokenizer.encode_ordinary(text) + [task.end] for text in data.write_attempts(config, rng, problem))
+    return y1, y2
 
 
-def paired_episodes(config: Config, task: Task, problems: list[Problem], first: Episodes,
-                    rng: random.Random) -> Episodes:
-    """Pair-SFT's rows from one attempt at each problem: y2 is a random right attempt at the same problem, or y1 itself
-    where there is none."""
+def paired_attempts(config: Config, task: Task, problems: list[Problem], first: Episodes,
+                    rng: random.Random) -> list[tuple[list[int], list[int]]]:
+    """Pair-SFT's attempts: y1 as sampled; y2 a random right y1 at the same problem, or y1 again if there is none."""
     said = [[t for t, turn in zip(*row) if turn] for row in zip(first.tokens.tolist(), first.turn.tolist())]
     closed = [ids + [task.end] * (not done) for ids, done in zip(said, first.ended[:, 0].tolist())]
     right = grade(problems, first.texts(task.tokenizer, task.end), first.tokens.device)[:, 0].tolist()
-    request, rows = data.encode(task.tokenizer, task.request), []
-    for i, problem in enumerate(problems):
-        start = i - i % config.samples
-        others = [j for j in range(start, start + config.samples) if right[j] and j != i] or [i]
-        rows.append((data.encode_prompt(task, problem), closed[i], request, closed[rng.choice(others)]))
-    return given_episodes(rows, first.tokens.device)
+    group = lambda i: range(i - i % config.samples, i - i % config.samples + config.samples)
+    others = [[j for j in group(i) if right[j] and j != i] or [i] for i in range(len(closed))]
+    return [(y1, closed[rng.choice(candidates)]) for y1, candidates in zip(closed, others)]
 
 
 def collect(config: Config, stage: score.Stage, sampler: GPT, reference: GPT | None, task: Task, rng: random.Random,
@@ -183,11 +175,12 @@ def collect(config: Config, stage: score.Stage, sampler: GPT, reference: GPT | N
     generator = torch.Generator(device).manual_seed(rng.getrandbits(63))
     if stage is score.WARM_START:
         problems = draw(config, task, rng, config.warm_batch)
-        return problems, author_episodes(config, task, problems, rng, device)
+        attempts = [author_attempts(config, task, problem, rng) for problem in problems]
+        return problems, given_episodes(task, problems, attempts, device)
     problems = [p for p in draw(config, task, rng, config.problems) for _ in range(config.samples)]  # groups
     if stage.pairs:
         first = play(config, sampler, task, problems, config.temperature, generator, turns=1)
-        return problems, paired_episodes(config, task, problems, first, rng)
+        return problems, given_episodes(task, problems, paired_attempts(config, task, problems, first, rng), device)
     offline = config.samples * round(config.offline_share * config.problems) if stage.offline else 0
     parts = []
     if offline:

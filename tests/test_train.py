@@ -196,7 +196,9 @@ def test_padding_and_given_tokens_are_not_trained(small):
 def test_warm_start_rows_are_the_author_s_text(small):
     config, task, _, _ = small
     problems = [data.draw_problem(config, random.Random(i), "train") for i in range(8)]
-    episodes = train.author_episodes(config, task, problems, random.Random(0), torch.device("cpu"))
+    rng = random.Random(0)
+    attempts = [train.author_attempts(config, task, problem, rng) for problem in problems]
+    episodes = train.given_episodes(task, problems, attempts, torch.device("cpu"))
     rng = random.Random(0)
     texts = [data.write_attempts(config, rng, problem) for problem in problems]
     assert episodes.texts(task.tokenizer, task.end) == texts
