@@ -1,0 +1,123 @@
+"""Hugging Face folders: logits against `transformers` on tiny random checkpoints, back again, and what is refused."""
+import dataclasses
+import json
+import shutil
+import struct
+
+import pytest
+import torch
+
+import model as ours
+
+transformers = pytest.importorskip("transformers")
+
+SHAPE = dict(vocab_size=61, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+             num_key_value_heads=2, max_position_embeddings=256)
+LLAMA3 = dict(rope_type="llama3", rope_theta=500_000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+              original_max_position_embeddings=32)
+FAMILIES = {
+    "qwen2": lambda: transformers.Qwen2Config(**SHAPE, tie_word_embeddings=True),
+    "qwen2_untied": lambda: transformers.Qwen2Config(**SHAPE, tie_word_embeddings=False),
+    "qwen3": lambda: transformers.Qwen3Config(**SHAPE, head_dim=16, tie_word_embeddings=False),
+    "llama": lambda: transformers.LlamaConfig(**SHAPE, tie_word_embeddings=True),
+    "llama3": lambda: transformers.LlamaConfig(**SHAPE, head_dim=16, tie_word_embeddings=False, rope_parameters=LLAMA3),
+}
+
+
+def checkpoint(folder, family, dtype=torch.float32, shards=False):
+    """A random checkpoint, biases and norms included, as `transformers` writes it."""
+    torch.manual_seed(0)
+    theirs = transformers.AutoModelForCausalLM.from_config(FAMILIES[family]()).to(dtype).eval()
+    with torch.no_grad():
+        for weight in theirs.parameters():
+            weight.add_(0.3 * torch.randn(weight.shape, dtype=torch.float32).to(dtype))
+    theirs.save_pretrained(folder, max_shard_size="10KB" if shards else "1GB")
+    return theirs
+
+
+def tokens():
+    return torch.randint(0, 61, (3, 70), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("shards", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_equal_those_of_transformers(tmp_path, family, shards):
+    """70 positions with 32 original ones: Llama 3's three kinds of frequency all matter."""
+    theirs = checkpoint(tmp_path, family, shards=shards)
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1 or not shards
+    loaded = ours.load_pretrained(tmp_path)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(tokens()), theirs(tokens()).logits, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_saved_and_read_by_transformers(tmp_path, family):
+    checkpoint(tmp_path / "before", family)
+    loaded = ours.load_pretrained(tmp_path / "before")
+    with torch.no_grad():
+        for weight in loaded.parameters():
+            weight.mul_(1.1)
+        ours.save_pretrained(loaded, tmp_path / "after", like=tmp_path / "before")
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "after", dtype=torch.float32)
+        torch.testing.assert_close(theirs(tokens()).logits, loaded(tokens()), atol=1e-4, rtol=1e-4)
+
+
+def test_bfloat16_keeps_its_bits(tmp_path):
+    theirs = checkpoint(tmp_path, "qwen2", dtype=torch.bfloat16)
+    loaded = ours.load_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert torch.equal(loaded.embedding.weight, theirs.get_input_embeddings().weight)
+    ours.save_pretrained(loaded, tmp_path / "after", like=tmp_path)
+    again = ours.load_pretrained(tmp_path / "after", dtype=torch.bfloat16)
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), again.parameters()))
+    assert again.head.weight is again.embedding.weight
+
+
+def edit(folder, **change):
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+
+
+@pytest.mark.parametrize("change, said", [
+    ({"model_type": "mamba"}, "'mamba'"), ({"hidden_act": "gelu"}, "'gelu'"), ({"use_sliding_window": True}, "sliding"),
+    ({"rope_parameters": {"rope_type": "yarn"}}, "'yarn'"),
+    ({"intermediate_size": 40}, r"down_proj.weight has shape \[32, 48\], not \[32, 40\]"),
+    ({"hidden_size": None}, "hidden_size is missing"),
+    ({"num_hidden_layers": 3}, "model.layers.2.* is missing"), ({"num_hidden_layers": 1}, "model.layers.1.* not part"),
+])
+def test_what_does_not_fit_is_named(tmp_path, change, said):
+    checkpoint(tmp_path, "qwen2")
+    edit(tmp_path, **change)
+    with pytest.raises(ValueError, match=said):
+        ours.load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("damage", [
+    lambda old: old[:-10], lambda old: old[:20], lambda old: b"", lambda old: struct.pack("<Q", 2 ** 40) + old[8:],
+    lambda old: old[:8] + b"{" + old[9:].replace(b"[0,", b"[9,", 1), lambda old: old.replace(b'"F32"', b'"I7"', 1),
+])
+def test_damaged_or_lying_safetensors_are_refused(tmp_path, damage):
+    checkpoint(tmp_path, "qwen2")
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(ValueError, match="model.safetensors is damaged or not supported"):
+        ours.load_pretrained(tmp_path)
+
+
+def test_pickles_and_empty_folders_are_refused(tmp_path):
+    checkpoint(tmp_path, "qwen2")
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="pickled .bin weights are refused"):
+        ours.load_pretrained(tmp_path)
+    shutil.rmtree(tmp_path)
+    with pytest.raises(ValueError, match="config.json"):
+        ours.load_pretrained(tmp_path)
+
+
+def test_cache_decoding_equals_the_full_forward_with_query_and_key_norms(tmp_path):
+    checkpoint(tmp_path, "qwen3")
+    loaded = ours.load_pretrained(tmp_path)
+    with torch.no_grad():
+        cache = ours.Cache(loaded, 3, 70)
+        pieces = [loaded(tokens()[:, i:i + 7], cache) for i in range(0, 70, 7)]
+        torch.testing.assert_close(torch.cat(pieces, dim=1), loaded(tokens()), atol=1e-4, rtol=1e-4)
+    assert dataclasses.replace(loaded.config, qk_norm=False) != loaded.config
