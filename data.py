@@ -19,6 +19,7 @@ import hashlib
 import json
 import random
 import re
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -219,7 +220,7 @@ def math_rows(path: Path):
 def math_problem(place: str, raw: bytes) -> tuple[Problem, int, str]:
     """One row as a problem, its level (0 if unknown) and its subject. Raises ValueError saying what is wrong where."""
     try:
-        row = json.loads(raw.decode("utf-8"))
+        row = json.loads(unicodedata.normalize("NFC", raw.decode("utf-8")))
     except UnicodeDecodeError as error:
         raise ValueError(f"{place}: not UTF-8 text ({error.reason} at byte {error.start})") from error
     except json.JSONDecodeError as error:
@@ -296,6 +297,43 @@ def byte_tokenizer() -> tiktoken.Encoding:
     """Every byte of UTF-8 is a token: for any text at all, without a download."""
     return tiktoken.Encoding("bytes", pat_str=r"(?s:.)", mergeable_ranks={bytes([i]): i for i in range(256)},
                              special_tokens={END: 256})
+
+
+WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+|\s+(?!NEXT)|\s+"  # GPT-2's, but for digits
+GPT2_PATTERN = WORDS.replace("DIGITS", r" ?\p{N}+").replace("NEXT", r"\S")
+DIGIT_PATTERN = WORDS.replace("DIGITS", r"\p{N}").replace("NEXT", r"[^\s\p{N}]")  # a digit alone ends what is before it
+
+
+def load_tokenizer(folder: Path) -> tiktoken.Encoding:
+    """The byte-level BPE of a tokenizer.json (Qwen2, Llama 3, SmolLM2, GPT-2) as a tiktoken.Encoding.
+
+    tiktoken merges the pair whose result has the lowest id, Hugging Face the pair that comes first in its list: the
+    same where ids rise along the list. A normalizer is not applied: text is NFC already (see math_problem). Raises
+    BadInput for any other kind of tokenizer.
+    """
+    file = Path(folder) / "tokenizer.json"
+    try:
+        spec = json.loads(file.read_text(encoding="utf-8"))
+        model, steps = spec["model"], spec["pre_tokenizer"]
+        steps = {step["type"]: step for step in steps.get("pretokenizers", [steps])}
+        merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
+        ids = [model["vocab"]["".join(merge)] for merge in merges]
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadInput(f"{file}: cannot be read as byte-level BPE ({type(error).__name__}: {error})") from error
+    if "Split" in steps and set(steps) == {"Split", "ByteLevel"} and not steps["ByteLevel"].get("use_regex"):
+        pattern = steps["Split"]["pattern"].get("Regex")
+    else:
+        digits = set(steps) == {"Digits", "ByteLevel"} and steps["Digits"]["individual_digits"]
+        pattern = DIGIT_PATTERN if digits else GPT2_PATTERN if set(steps) == {"ByteLevel"} else None
+    first_seen = list(dict.fromkeys(ids))
+    if model.get("type") != "BPE" or not pattern or first_seen != sorted(first_seen):
+        raise BadInput(f"{file}: not supported (byte-level BPE whose ids follow the order of merges is)")
+    letters = [*range(33, 127), *range(161, 173), *range(174, 256)]  # bytes that are written as themselves
+    byte_of = {chr(b): b for b in letters}
+    byte_of |= {chr(256 + i): b for i, b in enumerate(b for b in range(256) if b not in letters)}
+    special = {token["content"]: token["id"] for token in spec.get("added_tokens", [])}
+    ranks = {bytes(byte_of[c] for c in word): id for word, id in model["vocab"].items() if word not in special}
+    return tiktoken.Encoding(str(folder), pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
 
 
 def encode(tokenizer: tiktoken.Encoding, text: str) -> list[int]:

@@ -245,10 +245,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         for name, entry in header.items():
             if name != "__metadata__":
                 first, last = entry["data_offsets"]
-                data = content[start + first:start + last]
-                if data.numel() != last - first or first < 0:
-                    raise ValueError(f"{name} ends at byte {start + last} of {size}")
-                tensors[name] = data.clone().view(DTYPES[entry["dtype"]]).view(entry["shape"])
+                part = content[start + first:start + last].clone()  # too short where the file is: it has no such shape
+                tensors[name] = part.view(DTYPES[entry["dtype"]]).view(entry["shape"])
     except (ValueError, KeyError, TypeError, RuntimeError, struct.error) as error:
         raise ValueError(f"{path} is damaged or not supported: {error}") from error
     return tensors

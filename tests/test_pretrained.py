@@ -1,12 +1,14 @@
-"""Hugging Face folders: logits against `transformers` on tiny random checkpoints, back again, and what is refused."""
+"""Hugging Face folders: logits and token ids against the reference libraries on tiny random checkpoints."""
 import dataclasses
 import json
+import random
 import shutil
 import struct
 
 import pytest
 import torch
 
+import data
 import model as ours
 
 transformers = pytest.importorskip("transformers")
@@ -121,3 +123,52 @@ def test_cache_decoding_equals_the_full_forward_with_query_and_key_norms(tmp_pat
         pieces = [loaded(tokens()[:, i:i + 7], cache) for i in range(0, 70, 7)]
         torch.testing.assert_close(torch.cat(pieces, dim=1), loaded(tokens()), atol=1e-4, rtol=1e-4)
     assert dataclasses.replace(loaded.config, qk_norm=False) != loaded.config
+
+
+# ---- tokenizers ------------------------------------------------------------------------------------------------------
+QWEN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+        r"|\s+(?!\S)|\s+")
+
+
+def trained_tokenizer(folder, kind):
+    """A small byte-level BPE in the layout of a family, trained on a few lines of LaTeX and code."""
+    tokenizers = pytest.importorskip("tokenizers")
+    from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+    level, split = pre_tokenizers.ByteLevel, pre_tokenizers.Split(Regex(QWEN), "isolated")
+    steps = {"gpt2": level(add_prefix_space=False),
+             "smollm2": pre_tokenizers.Sequence([pre_tokenizers.Digits(True), level(add_prefix_space=False)]),
+             "qwen2": pre_tokenizers.Sequence([split, level(add_prefix_space=False, use_regex=False)])}
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer, tokenizer.decoder = steps[kind], decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=["<|im_start|>", "<|im_end|>"], show_progress=False,
+                                  initial_alphabet=level.alphabet())
+    text = ("The answer is \\boxed{\\frac{12}{35}}. We don't know  that f(x) = x^2 + 10.\n\n"
+            "  for i in range(100):\n\treturn")
+    tokenizer.train_from_iterator([text, text.upper(), "naïve café déjà vu, 中文字, Ωμέγα " * 3], trainer)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return tokenizer
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "smollm2", "qwen2"])
+def test_token_ids_equal_those_of_tokenizers(tmp_path, kind):
+    """Spaces before digits, runs of white space, line ends, contractions, other scripts, LaTeX and code."""
+    theirs, mine = trained_tokenizer(tmp_path, kind), data.load_tokenizer(tmp_path)
+    rng, letters = random.Random(0), "aeTi sS'  \n\n\t0129.,$\\{}()^_é中文字😀½²ⅷ\u00a0\u3000\r-+*/=<>|Ωd"
+    texts = ["".join(rng.choices(letters, k=rng.randint(0, 40))) for _ in range(3000)]
+    texts += ["a  1", "x = 12   345", "don't DON'T we'LL", "\n \n  a", "1 000,5", "\\frac{1}{2}", "  ", "\t\tif x:\r\n"]
+    for text in texts:
+        assert mine.encode_ordinary(text) == theirs.encode(text, add_special_tokens=False).ids, repr(text)
+        assert mine.decode(mine.encode_ordinary(text)) == text
+    assert mine.encode("<|im_start|>a<|im_end|>", allowed_special="all") == theirs.encode("<|im_start|>a<|im_end|>").ids
+
+
+def test_other_tokenizers_are_refused(tmp_path):
+    with pytest.raises(data.BadInput, match="tokenizer.json: cannot be read"):
+        data.load_tokenizer(tmp_path)
+    trained_tokenizer(tmp_path, "gpt2")
+    whole = json.loads((tmp_path / "tokenizer.json").read_text())
+    for change in ({"pre_tokenizer": {"type": "Whitespace"}}, {"model": whole["model"] | {"type": "Unigram"}},
+                   {"model": whole["model"] | {"merges": whole["model"]["merges"][::-1]}}, {"pre_tokenizer": None}):
+        (tmp_path / "tokenizer.json").write_text(json.dumps(whole | change))
+        with pytest.raises(data.BadInput, match="not supported|cannot be read"):
+            data.load_tokenizer(tmp_path)
