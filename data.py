@@ -77,6 +77,29 @@ class World:
     careless: float = option(0.0, "share of attempts that say 'it fits' without having looked", 0, 1)
 
 
+CHATS = {  # markers of a family of models: before all, before the user's words, before the model's, end of an attempt
+    "plain": ("", "\n\n", "\n\nSolution: ", END),
+    "qwen2": ("", "\n<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>"),
+    "llama3": ("<|begin_of_text|>", "<|start_header_id|>user<|end_header_id|>\n\n",
+               "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n", "<|eot_id|>"),
+}
+
+
+def chat(family: str, prompt: str, request: str) -> tuple[str, str]:
+    """What stands before attempt 1 and between two attempts, with a family's markers around the user's words."""
+    start, user, model, _ = CHATS[family]
+    return start + user.lstrip("\n") + prompt + model, user + request + model
+
+
+def family_of(tokenizer: tiktoken.Encoding) -> str:
+    """The family of CHATS whose markers a tokenizer has. Raises BadInput where there is none."""
+    for family, (*_, end) in CHATS.items():
+        if end in tokenizer.special_tokens_set:
+            return family
+    ends = ", ".join(end for *_, end in CHATS.values())
+    raise BadInput(f"{tokenizer.name}: no chat markers known for its special tokens (one of {ends} is needed)")
+
+
 # ---- the generated world ---------------------------------------------------------------------------------------------
 def in_test_split(f: dict[int, int], level: int, target: int) -> bool:
     """A fifth of all (f, K, target) is held out. The order in which f is listed does not count, so a held-out problem
@@ -154,8 +177,9 @@ def is_truthful(question: str, attempt: str) -> bool | None:
     return (iterate(f, int(tried[1]), level)[-1] == target) == (said[1] == "fits")
 
 
-def world_task(world: World, held_out: int) -> Task:
-    """The generated world with `held_out` different problems of the test split, the same ones for every seed."""
+def world_task(world: World, held_out: int, tokenizer: tiktoken.Encoding | None = None) -> Task:
+    """The generated world with `held_out` different problems of the test split, the same ones for every seed: in its
+    own words, or in the tokens and the chat markers of another tokenizer."""
     rng, found, seen_before = random.Random("held out"), {}, 0
     while len(found) < held_out:
         problem = draw_problem(world, rng, "test")
@@ -164,8 +188,12 @@ def world_task(world: World, held_out: int) -> Task:
         if seen_before == 100:  # what is left to find is about a hundredth of what there is
             raise BadInput(f"--eval-problems {held_out}: so many different held-out problems do not exist at --values "
                            f"{world.values}; there are about {len(found)}")
-    tokenizer = world_tokenizer(world)
-    return Task(tokenizer, tokenizer.encode_single_token(END), "{question}", REQUEST, [], list(found.values()))
+    prompt, request, end = "{question}", REQUEST, END
+    if tokenizer is not None:
+        family = family_of(tokenizer)
+        (prompt, request), end = chat(family, "{question}", REQUEST.strip()), CHATS[family][-1]
+    tokenizer = tokenizer or world_tokenizer(world)
+    return Task(tokenizer, tokenizer.encode_single_token(end), prompt, request, [], list(found.values()))
 
 
 # ---- MATH ------------------------------------------------------------------------------------------------------------
@@ -175,12 +203,6 @@ MATH_REQUEST = ("There might be an error in the solution above. If there is one,
                 "whole solution, with the final answer as \\boxed{...} at the end.")
 MATH_CRITIQUE = ("Review the solution above: say of each step whether it holds, and what is wrong where not. Then "
                  "rewrite the solution in the light of your review, with the final answer as \\boxed{...} at the end.")
-CHATS = {  # markers of a family of models: before all, before the user's words, before the model's, end of an attempt
-    "plain": ("", "\n\n", "\n\nSolution: ", END),
-    "qwen2": ("", "\n<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>"),
-    "llama3": ("<|begin_of_text|>", "<|start_header_id|>user<|end_header_id|>\n\n",
-               "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n", "<|eot_id|>"),
-}
 
 
 def squeeze(text: str) -> str:
@@ -269,12 +291,12 @@ def read_math(path: Path, levels: tuple[int, ...] = (), subjects: tuple[str, ...
     return kept["train"], kept["test"], bad
 
 
-def math_task(train: list[Problem], test: list[Problem], request: str = MATH_REQUEST, family: str = "plain",
+def math_task(train: list[Problem], test: list[Problem], request: str = MATH_REQUEST,
               tokenizer: tiktoken.Encoding | None = None) -> Task:
-    """MATH in the words of a family of chat models. Without a tokenizer, bytes are the tokens."""
-    tokenizer, (start, user, model, end) = tokenizer or byte_tokenizer(), CHATS[family]
-    prompt = start + user.lstrip("\n") + MATH_PROMPT + model
-    return Task(tokenizer, tokenizer.encode_single_token(end), prompt, user + request + model, train, test)
+    """MATH in the chat markers of a tokenizer. Without one, bytes are the tokens."""
+    tokenizer = tokenizer or byte_tokenizer()
+    prompt, request = chat(family_of(tokenizer), MATH_PROMPT, request)
+    return Task(tokenizer, tokenizer.encode_single_token(CHATS[family_of(tokenizer)][-1]), prompt, request, train, test)
 
 
 # ---- text to tokens --------------------------------------------------------------------------------------------------

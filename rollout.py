@@ -38,10 +38,11 @@ class Episodes:
         self.lengths = self.lengths + counts
 
     def texts(self, tokenizer: tiktoken.Encoding, end: int) -> list[list[str]]:
-        """The attempts as text, without the token that ends them."""
-        turns = range(1, self.ended.shape[1] + 1)
-        return [[tokenizer.decode([t for t, said in zip(tokens, turn) if abs(said) == i and t != end]) for i in turns]
-                for tokens, turn in zip(self.tokens.tolist(), self.turn.tolist())]
+        """The attempts as text, without the token that ends them, and without ids for which there is no word (the
+        embedding of a downloaded model may have more rows than its tokenizer has words)."""
+        turns, words = range(1, self.ended.shape[1] + 1), tokenizer.n_vocab
+        return [[tokenizer.decode([t for t, said in zip(tokens, turn) if abs(said) == i and end != t < words])
+                 for i in turns] for tokens, turn in zip(self.tokens.tolist(), self.turn.tolist())]
 
 
 def empty_episodes(batch: int, size: int, turns: int, device: torch.device) -> Episodes:

@@ -35,7 +35,7 @@ import rewards
 import rollout
 import score
 from data import BadInput, Problem, Task, World, option
-from model import GPT, GPTConfig
+from model import GPT, GPTConfig, load_pretrained, save_pretrained
 from rollout import Episodes
 
 
@@ -44,6 +44,7 @@ class Config(World):
     """Every option of a run: those of the generated world (data.World) and these. Each becomes --name-with-dashes."""
 
     levels: tuple[int, ...] = option((), "numbers of applications K, empty: 1-4; with --data MATH's levels, empty: all")
+    init: str = option("", "a downloaded checkpoint: its folder in Hugging Face's format; empty: the small GPT")
     data: str = option("", "MATH: its folder, or a folder or file of JSON lines; empty: the generated world")
     subjects: tuple[str, ...] = option((), "of MATH's subjects only these, e.g. algebra,number_theory; empty: all")
     skip_bad_rows: bool = option(False, "leave rows of --data that cannot be used out, and say why")
@@ -53,7 +54,7 @@ class Config(World):
     width: int = option(64, "its width", 2)
     heads: int = option(4, "its attention heads", 1)
     hidden: int = option(192, "width inside its SwiGLU", 1)
-    warm_steps: int = option(600, "supervised steps on the author's text that make the base model", 1)
+    warm_steps: int = option(600, "supervised steps on the author's text first; with --init and --data, 0", 0)
     warm_batch: int = option(256, "rows a step of them", 1)
     warm_learning_rate: float = option(3e-3, "their peak learning rate (AdamW)", 1e-9)
     stage_one_steps: int = option(60, "steps of Stage I", 0)
@@ -67,7 +68,7 @@ class Config(World):
     beta2: float = option(0.1, "weight of turn 1's KL in Stage I", 0)
     offline_share: float = option(1.0, "share of Stage II's problems with first attempts of the base model", 0, 1)
     temperature: float = option(1.0, "sampling temperature in training", 1e-3)
-    max_new_tokens: int = option(0, "longest attempt in tokens; 0: the author's and two more, or 256 with --data", 0)
+    max_new_tokens: int = option(0, "longest attempt in tokens; 0: the author's + 2, with --data or --init 256", 0)
     micro_batch: int = option(128, "episodes per forward pass; changes memory, not gradients", 1)
     eval_problems: int = option(4096, "held-out problems, the same for every seed", 1)
     device: str = option("", "cuda or cpu; empty: cuda where there is one")
@@ -79,8 +80,8 @@ class Config(World):
 
 
 # What the base model depends on besides the world: runs that agree on these share it.
-BASE = ("data", "subjects", "skip_bad_rows", "seed", "layers", "width", "heads", "hidden", "warm_steps", "warm_batch",
-        "warm_learning_rate", "device", "threads")
+BASE = ("init", "data", "subjects", "skip_bad_rows", "seed", "layers", "width", "heads", "hidden", "warm_steps",
+        "warm_batch", "warm_learning_rate", "device", "threads")
 
 
 # ---- options ---------------------------------------------------------------------------------------------------------
@@ -101,7 +102,11 @@ def parse(argv: list[str] | None) -> Config:
         text = f"{f.metadata['help']} (default: {shown!r})".replace("%", "%%")
         parser.add_argument(flag(f.name), dest=f.name, default=f.default, help=text, **kind)
     config = Config(**vars(parser.parse_args(argv)))
-    return check(config if config.data or config.levels else dataclasses.replace(config, levels=World.levels))
+    if not config.data and not config.levels:
+        config = dataclasses.replace(config, levels=World.levels)
+    if config.init and config.data and config.warm_steps == Config.warm_steps:
+        config = dataclasses.replace(config, warm_steps=0)  # the checkpoint is the base model
+    return check(config)
 
 
 def flag(name: str) -> str:
@@ -122,6 +127,7 @@ def check(config: Config) -> Config:
         (c.data or all(level % reach for level in c.levels),
          f"--levels must not hold a multiple of {reach}: so often applied, every permutation is the identity"),
         (c.data or c.method != "prompt", "--method prompt needs --data: the world has no words for a critique"),
+        (c.warm_steps or c.init, "--warm-steps 0 needs --init: without training the small GPT is no base model"),
         (c.width % (2 * c.heads) == 0, f"--width {c.width} must be a multiple of twice --heads {c.heads}"),
         (c.verdict or not c.careless, "--careless is about verdicts; with --no-verdict there are none"),
         (c.device in ("", "cpu") or c.device.startswith("cuda") and torch.cuda.is_available(),
@@ -133,6 +139,8 @@ def check(config: Config) -> Config:
     idle = set(World.__dataclass_fields__) - {"levels"} if c.data else ("subjects", "skip_bad_rows")
     rules += [(getattr(c, name) == getattr(Config, name),
                f"{flag(name)} is not read {'with' if c.data else 'without'} --data") for name in idle]
+    rules += [(not c.init or getattr(c, name) == getattr(Config, name), f"{flag(name)} is not read with --init")
+              for name in ("layers", "width", "heads", "hidden")]
     for holds, message in rules:
         if not holds:
             raise BadInput(message)
@@ -272,7 +280,7 @@ def play(config: Config, policy: GPT, task: Task, problems: list[Problem], tempe
          generator: torch.Generator | None, **how) -> Episodes:
     """Both turns of every problem."""
     prompts, request = [data.encode_prompt(task, p) for p in problems], data.encode(task.tokenizer, task.request)
-    longest = config.max_new_tokens or (256 if config.data else max(config.levels) + 6)
+    longest = config.max_new_tokens or (256 if config.data or config.init else max(config.levels) + 6)
     return rollout.two_turns(policy, prompts, request, task.end, longest, temperature, generator, **how)
 
 
@@ -362,25 +370,27 @@ def draw_curves(history: list[dict], results: dict[str, dict], path: Path):
 
 # ---- evaluation ------------------------------------------------------------------------------------------------------
 def make_task(config: Config) -> Task:
-    """The generated world, or MATH as read from --data."""
+    """The generated world, or MATH as read from --data, in the tokens of --init."""
+    tokenizer = data.load_tokenizer(Path(config.init)) if config.init else None
     if not config.data:
-        return data.world_task(config, config.eval_problems)
+        return data.world_task(config, config.eval_problems, tokenizer)
     path = Path(config.data)
     train, test, bad = data.read_math(path, config.levels, config.subjects, config.seed, config.skip_bad_rows)
     print(f"{config.data}: {len(train):,} training and {len(test):,} test problems, {len(bad)} bad rows left out"
           + "".join(f"\n    {reason}" for reason in bad[:10]))
     request = data.MATH_CRITIQUE if config.method == "prompt" else data.MATH_REQUEST
-    return data.math_task(train, test[:config.eval_problems], request)
+    return data.math_task(train, test[:config.eval_problems], request, tokenizer)
 
 
 def evaluate(config: Config, policy: GPT, task: Task, name: str) -> dict:
     """The metrics on the held-out problems, greedy and at temperature 1, and one episode as text: a corrected one if
     there is one."""
     result, device, problems = {}, policy.head.weight.device, task.test
+    batch = min(1024, 2 * config.problems * config.samples)
     for way, temperature in (("greedy", 0.0), ("sampled", 1.0)):
         generator, attempts = torch.Generator(device).manual_seed(config.seed), []
-        for i in tqdm(range(0, len(problems), 1024), desc=f"evaluate {name}, {way}", leave=False, disable=None):
-            episodes = play(config, policy, task, problems[i:i + 1024], temperature, generator)
+        for i in tqdm(range(0, len(problems), batch), desc=f"evaluate {name}, {way}", leave=False, disable=None):
+            episodes = play(config, policy, task, problems[i:i + batch], temperature, generator)
             attempts += episodes.texts(task.tokenizer, task.end)
         r = grade(problems, attempts, device)
         checks = [data.is_truthful(p.question, text) for p, texts in zip(problems, attempts) for text in texts]
@@ -507,6 +517,18 @@ def base_model(config: Config, policy: GPT, task: Task, clock: Counter):
     load(folder / "model.pt", policy)
 
 
+def make_policy(config: Config, task: Task, device: torch.device) -> GPT:
+    """The checkpoint of --init, or a small GPT with random weights. Here the dtype is decided: float32."""
+    torch.manual_seed(config.seed)
+    if not config.init:
+        return GPT(GPTConfig(task.tokenizer.n_vocab, config.layers, config.width, config.heads, config.heads,
+                             config.width // config.heads, config.hidden)).to(device)
+    try:
+        return load_pretrained(config.init, device, torch.float32)
+    except ValueError as error:
+        raise BadInput(f"--init: {error}") from error
+
+
 def run(config: Config):
     """The whole path: base model, stages, report."""
     device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -518,9 +540,7 @@ def run(config: Config):
         print(f"{folder} holds this run, finished; remove the folder to run it again.")
         return print(table(json.loads((folder / "results.json").read_text())["results"]))
     clock, started = Counter(), time.perf_counter()
-    torch.manual_seed(config.seed)
-    policy = GPT(GPTConfig(task.tokenizer.n_vocab, config.layers, config.width, config.heads, config.heads,
-                           config.width // config.heads, config.hidden)).to(device)
+    policy = make_policy(config, task, device)
     size = sum(weight.numel() for weight in policy.parameters())
     print(f"{config.method}, seed {config.seed}: {size:,} parameters, {task.tokenizer.n_vocab} words, {device.type}, "
           f"{config.threads} CPU thread{'s' * (config.threads > 1)}, in {folder}")
@@ -530,6 +550,8 @@ def run(config: Config):
         write(folder / "split.json", lambda path: path.write_text(json.dumps(names, indent=1)))
     reference = copy.deepcopy(policy).requires_grad_(False)
     state = run_stages(config, folder, score.METHODS[config.method], policy, reference, task, clock)
+    if config.init:
+        save_pretrained(policy, folder / "model", like=config.init)
     draw_curves(state["history"], state["results"], folder / "curves.png")
     seconds = time.perf_counter() - started
     clock["the rest"] = seconds - sum(clock.values())

@@ -130,11 +130,11 @@ def test_chat_markers_of_a_family(tmp_path):
                                         "<|start_header_id|>assistant<|end_header_id|>\n\nY1<|eot_id|>"
                                         "<|start_header_id|>user<|end_header_id|>\n\n{1}<|eot_id|>"
                                         "<|start_header_id|>assistant<|end_header_id|>\n\n")):
-        special = ("<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
-                   "<|eot_id|>")
+        special = {"qwen2": ("<|im_start|>", "<|im_end|>"), "llama3": (
+            "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")}[family]
         tokenizer = tiktoken.Encoding("test", pat_str=r"(?s:.)", mergeable_ranks={bytes([i]): i for i in range(256)},
                                       special_tokens={name: 256 + i for i, name in enumerate(special)})
-        task = data.math_task([], [], family=family, tokenizer=tokenizer)
+        task = data.math_task([], [], tokenizer=tokenizer)
         ids = data.encode_prompt(task, data.Problem("What is $1+1$?", "2")) + list(b"Y1") + [task.end]
         ids += data.encode(tokenizer, task.request)
         question = data.MATH_PROMPT.replace("{question}", "What is $1+1$?")

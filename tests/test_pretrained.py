@@ -10,6 +10,7 @@ import torch
 
 import data
 import model as ours
+import train
 
 transformers = pytest.importorskip("transformers")
 
@@ -172,3 +173,30 @@ def test_other_tokenizers_are_refused(tmp_path):
         (tmp_path / "tokenizer.json").write_text(json.dumps(whole | change))
         with pytest.raises(data.BadInput, match="not supported|cannot be read"):
             data.load_tokenizer(tmp_path)
+
+
+# ---- the whole path --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("task", ["world", "MATH"])
+def test_the_loop_trains_a_checkpoint_and_writes_one(tmp_path, task, capsys):
+    """--init: its tokenizer and chat markers, its weights as the base model, and a folder that `transformers` reads."""
+    start = tmp_path / "start"
+    torch.manual_seed(0)
+    config = transformers.Qwen2Config(**SHAPE | {"vocab_size": 610}, tie_word_embeddings=True)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(start)
+    trained_tokenizer(start, "qwen2")
+    options = ("--stage-one-steps 1 --stage-two-steps 2 --problems 2 --samples 2 --eval-problems 4 --max-new-tokens 6 "
+               "--device cpu --micro-batch 2 --learning-rate 0.01").split()
+    if task == "MATH":
+        rows = [{"problem": f"What is ${i}+1$?", "solution": f"\\boxed{{{i + 1}}}", "level": 1} for i in range(40)]
+        (tmp_path / "all.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+        options += ["--data", str(tmp_path / "all.jsonl")]
+    else:
+        options += ["--warm-steps", "2", "--warm-batch", "2", "--levels", "1"]
+    train.main([*options, "--init", str(start), "--out", str(tmp_path / "out")])
+    saved = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "score-seed0" / "model")
+    before = ours.load_pretrained(start)
+    assert not torch.equal(saved.get_input_embeddings().weight, before.embedding.weight)
+    base, = (tmp_path / "out").glob("base-*/model.pt")
+    weights = torch.load(base, weights_only=True)["policy"]
+    assert torch.equal(weights["embedding.weight"], before.embedding.weight) == (task == "MATH")
+    assert "attempt 2 [" in capsys.readouterr().out
