@@ -1,6 +1,7 @@
 """Hugging Face folders: logits and token ids against the reference libraries on tiny random checkpoints."""
 import dataclasses
 import json
+import os
 import random
 import shutil
 import struct
@@ -10,6 +11,7 @@ import torch
 
 import data
 import model as ours
+import rollout
 import train
 
 transformers = pytest.importorskip("transformers")
@@ -200,3 +202,25 @@ def test_the_loop_trains_a_checkpoint_and_writes_one(tmp_path, task, capsys):
     weights = torch.load(base, weights_only=True)["policy"]
     assert torch.equal(weights["embedding.weight"], before.embedding.weight) == (task == "MATH")
     assert "attempt 2 [" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_real_checkpoint():
+    """CHECKPOINT=FOLDER python -m pytest -m slow tests/test_pretrained.py: the same for one that was downloaded."""
+    folder = os.environ.get("CHECKPOINT") or pytest.skip("CHECKPOINT names no folder")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    words, mine = transformers.AutoTokenizer.from_pretrained(folder), data.load_tokenizer(folder)
+    loaded = ours.load_pretrained(folder)
+    rng, letters = random.Random(0), "aeTi sS'  \n\n\t0129.,$\\{}()^_é中文字😀½²ⅷ\u00a0\u3000\r-+*/=<>|Ωd"
+    for text in ("".join(rng.choices(letters, k=rng.randint(0, 60))) for _ in range(20_000)):
+        assert mine.encode_ordinary(text) == words.encode(text, add_special_tokens=False), repr(text)
+    task = data.math_task([], [], tokenizer=mine)
+    prompt = data.encode_prompt(task, data.Problem("What is $12+30$?", "42"))
+    greedy = theirs.generate(torch.tensor([prompt]), max_new_tokens=40, do_sample=False)[0].tolist()
+    episodes = rollout.two_turns(loaded, [prompt], [], task.end, 40, 0.0, turns=1)
+    said = episodes.tokens[0, :episodes.lengths[0]].tolist()
+    assert said == greedy[:len(said)] and (len(said) == len(prompt) + 40 or said[-1] == task.end)
+    with torch.no_grad():
+        gap = (loaded(torch.tensor([said])) - theirs(torch.tensor([said])).logits).abs().max().item()
+    print(f"largest difference of logits {gap:.1e}, {len(said) - len(prompt)} greedy tokens and 20,000 texts equal")
+    assert gap < 1e-3
