@@ -295,8 +295,9 @@ def math_task(train: list[Problem], test: list[Problem], request: str = MATH_REQ
               tokenizer: tiktoken.Encoding | None = None) -> Task:
     """MATH in the chat markers of a tokenizer. Without one, bytes are the tokens."""
     tokenizer = tokenizer or byte_tokenizer()
-    prompt, request = chat(family_of(tokenizer), MATH_PROMPT, request)
-    return Task(tokenizer, tokenizer.encode_single_token(CHATS[family_of(tokenizer)][-1]), prompt, request, train, test)
+    family = family_of(tokenizer)
+    prompt, request = chat(family, MATH_PROMPT, request)
+    return Task(tokenizer, tokenizer.encode_single_token(CHATS[family][-1]), prompt, request, train, test)
 
 
 # ---- text to tokens --------------------------------------------------------------------------------------------------

@@ -231,6 +231,13 @@ def their_names(c: GPTConfig) -> dict[str, list[tuple[str, int]]]:
     return names if c.tied else names | {"head.weight": [("lm_head.weight", c.vocab_size)]}
 
 
+def their_tensors(model: GPT) -> dict[str, Tensor]:
+    """Every tensor of a Hugging Face folder by its name, as a view of the parameter that holds it."""
+    ours = {name: weight.detach() for name, weight in model.named_parameters()}
+    return {theirs: part for name, pieces in their_names(model.config).items()
+            for (theirs, _), part in zip(pieces, ours[name].split([rows for _, rows in pieces]))}
+
+
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """Every tensor of a file, memory-mapped: 8 bytes of header length, a JSON header, the data.
 
@@ -264,9 +271,7 @@ def load_pretrained(folder: str | Path, device: str | torch.device = "cpu", dtyp
     model.to_empty(device=device)
     if config.tied:
         model.head.weight = model.embedding.weight
-    ours = dict(model.named_parameters())
-    places = {theirs: ours[name][sum(r for _, r in pieces[:i]):][:rows]
-              for name, pieces in their_names(config).items() for i, (theirs, rows) in enumerate(pieces)}
+    places = their_tensors(model)
     for file in files:
         for name, tensor in read_safetensors(file).items():
             if config.tied and name == "lm_head.weight":
@@ -283,9 +288,8 @@ def load_pretrained(folder: str | Path, device: str | torch.device = "cpu", dtyp
 
 def save_pretrained(model: GPT, folder: str | Path, like: str | Path):
     """Write the model as a Hugging Face folder; config and tokenizer files are copied from the folder it came from."""
-    folder, header, start, ours = Path(folder), {}, 0, dict(model.named_parameters())
-    tensors = {theirs: ours[name].detach()[sum(r for _, r in pieces[:i]):][:rows].cpu().contiguous()
-               for name, pieces in their_names(model.config).items() for i, (theirs, rows) in enumerate(pieces)}
+    folder, header, start = Path(folder), {}, 0
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in their_tensors(model).items()}
     for name, tensor in tensors.items():
         dtype = next(key for key, value in DTYPES.items() if value == tensor.dtype)
         end = start + tensor.numel() * tensor.element_size()
