@@ -74,7 +74,7 @@ def author_weights(r: Tensor, alpha: float = 0.0) -> Tensor:
     return torch.ones_like(r)
 
 
-def leave_one_out(rewards: Tensor, group_size: int) -> Tensor:
+def leave_one_out(rewards: Tensor, group_size: int, r: Tensor | None = None) -> Tensor:
     """Reward minus the mean reward of the other group_size - 1 samples of the same problem, turn by turn.
 
     Rows of one problem are neighbours. (B, 2) -> (B, 2). With rewards 1, 0, 0 the advantages are 1, -1/2, -1/2.
@@ -82,6 +82,22 @@ def leave_one_out(rewards: Tensor, group_size: int) -> Tensor:
     groups = rewards.view(-1, group_size, rewards.shape[1])  # (P, G, 2)
     others = (groups.sum(dim=1, keepdim=True) - groups) / (group_size - 1)
     return (groups - others).view_as(rewards)
+
+
+def leave_one_out_alike(rewards: Tensor, group_size: int, r: Tensor) -> Tensor:
+    """Ours, not the paper's: attempt 2 against the others whose attempt 1 was equally right, r (B, 2) being correctness.
+
+    Still unbiased, as attempt 1 is what attempt 2 answers. The bonus's -alpha r1, the same in all that are compared,
+    drops out: a right answer kept is no longer charged for a neighbour that was paid 1 + alpha for correcting a wrong
+    one. A sample that is alone with its r1 is compared with all others. With r2 = 1, 0, 1 after r1 = 1, 1, 0 the
+    advantages of attempt 2 are 1, -1, 1/2.
+    """
+    r1, plain = r[:, 0].view(-1, group_size), leave_one_out(rewards, group_size)
+    alike = (r1[:, :, None] == r1[:, None, :]).float() - torch.eye(group_size, device=r.device)  # (P, G, G)
+    count = alike.sum(dim=2)  # (P, G)
+    others = (alike @ rewards[:, 1].view(-1, group_size, 1))[:, :, 0] / count.clamp(min=1)
+    second = torch.where(count > 0, rewards[:, 1].view_as(r1) - others, plain[:, 1].view_as(r1))
+    return torch.stack((plain[:, 0], second.view(-1)), dim=1)
 
 
 def policy_loss(log_probs: Tensor, kl: Tensor, turn: Tensor, advantages: Tensor, betas: tuple[float, float],
@@ -111,7 +127,8 @@ class Stage:
     log-likelihood weighs. betas: weights of the KL of turn 1 and of turn 2 ("" is 0). alpha: for `rewards` ("" is 0).
     rounds: 0, the learner itself is sampled from; n, a copy of it, renewed n times (STaR's rounds of collect and
     fine-tune). offline: the share of problems whose first attempts are the base model's, given and not learnt.
-    pairs: attempt 2 is replaced by a random right attempt 1 at the same problem (Pair-SFT).
+    pairs: attempt 2 is replaced by a random right attempt 1 at the same problem (Pair-SFT). baseline: what is
+    subtracted from the rewards.
     """
 
     name: str
@@ -123,6 +140,7 @@ class Stage:
     rounds: int = 0
     offline: str = ""
     pairs: bool = False
+    baseline: Callable[[Tensor, int, Tensor], Tensor] = leave_one_out
 
     def reads(self) -> set[str]:
         """The options that mean something to this stage."""
@@ -144,6 +162,7 @@ METHODS = {
     "score_weighted": (STAGE_ONE, replace(STAGE_TWO, rewards=weighted_rewards)),
     "score_star_stage_two": (STAGE_ONE, replace(STAR, steps=("stage_two_steps",))),
     "score_offline_first_attempts": (STAGE_ONE, replace(STAGE_TWO, offline="offline_share")),
+    "score_alike": (replace(STAGE_ONE, baseline=leave_one_out_alike), replace(STAGE_TWO, baseline=leave_one_out_alike)),
     "multi_turn_rl": (replace(STAGE_TWO, name="RL", steps=WHOLE, alpha=""),),
     "single_turn_rl": (Stage("RL", WHOLE, single_turn_rewards, ("beta1", "")),),
     "star": (STAR,),

@@ -255,7 +255,7 @@ def train_step(config: Config, stage: score.Stage, step: int, policy: GPT, sampl
     attempts = episodes.texts(task.tokenizer, task.end)
     r = grade(problems, attempts, device)  # (B, 2) correctness: what is reported
     shaped = stage.rewards(r, getattr(config, stage.alpha) if stage.alpha else 0.0)  # (B, 2) reward: what is optimised
-    advantages = shaped if stage.supervised else score.leave_one_out(shaped, config.samples)
+    advantages = shaped if stage.supervised else stage.baseline(shaped, config.samples, r)
     betas = tuple(getattr(config, name) if name else 0.0 for name in stage.betas)
     graded = time.perf_counter()
     for group in optimizer.param_groups:

@@ -57,15 +57,16 @@ def batch(policy, reference):
     return log_probs.view_as(turn), kl.view_as(turn), turn, chance.detach()
 
 
-def expected_gradient(world, rewards_of, betas, samples=2):
+def expected_gradient(world, rewards_of, betas, samples=2, baseline=score.leave_one_out):
     """E[gradient of the loss] over every group of two episodes of one problem, with leave-one-out advantages."""
     policy, reference, r1, r2 = world
     log_probs, kl, turn, chance = batch(policy, reference)
-    shaped = rewards_of(torch.tensor([[r1[y1], r2[y1, y2]] for y1, y2 in EPISODES]))
+    r = torch.tensor([[r1[y1], r2[y1, y2]] for y1, y2 in EPISODES])
+    shaped = rewards_of(r)
     total = 0.0
     for group in itertools.product(range(len(EPISODES)), repeat=samples):
         group = list(group)
-        advantages = score.leave_one_out(shaped[group], samples)
+        advantages = baseline(shaped[group], samples, r[group])
         loss = score.policy_loss(log_probs[group], kl[group], turn[group], advantages, betas, samples)
         total = total + chance[group].prod() * loss
     return torch.autograd.grad(total, policy)[0]
@@ -89,13 +90,14 @@ def stage_two(r):
     return score.stage_two_rewards(r, alpha=10.0)
 
 
+@pytest.mark.parametrize("baseline", [score.leave_one_out, score.leave_one_out_alike])
 @pytest.mark.parametrize("rewards_of, betas", [(score.stage_one_rewards, (0.1, 0.01)), (stage_two, (0.01, 0.01)),
                                                (stage_two, (0.0, 0.0)), (score.stage_one_rewards, (2.0, 0.0))])
-def test_expected_gradient_is_the_gradient_of_the_objective(world, rewards_of, betas):
+def test_expected_gradient_is_the_gradient_of_the_objective(world, rewards_of, betas, baseline):
     """Leave-one-out, masks, turns, KL and signs at once: a baseline that holds the sample itself, a KL of the wrong
     direction, or a KL whose later prefixes are forgotten, all miss the enumerated gradient."""
-    torch.testing.assert_close(expected_gradient(world, rewards_of, betas), exact_gradient(world, rewards_of, betas),
-                               rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(expected_gradient(world, rewards_of, betas, baseline=baseline),
+                               exact_gradient(world, rewards_of, betas), rtol=1e-5, atol=1e-6)
 
 
 def test_turn_one_is_free_of_r2_and_alpha(world):
@@ -150,6 +152,25 @@ def test_leave_one_out_against_a_loop():
         assert advantages[row, turn].item() == pytest.approx(rewards[row, turn].item() - sum(others) / 3, abs=1e-6)
     assert torch.equal(rewards, kept)  # an in-place baseline would corrupt the rewards that are printed
     assert score.leave_one_out(torch.tensor([[1.0], [0.0], [0.0]]), 3).tolist() == [[1.0], [-0.5], [-0.5]]
+
+
+def test_the_alike_baseline_against_a_loop():
+    """Attempt 2 against those whose attempt 1 was equally right, against all others where there is none of them."""
+    coin = torch.Generator().manual_seed(1)
+    r = (torch.rand(24, 2, generator=coin) < 0.4).float()
+    shaped = score.stage_two_rewards(r, 10.0)
+    advantages, alone = score.leave_one_out_alike(shaped, 4, r), 0
+    assert torch.equal(advantages[:, 0], score.leave_one_out(shaped, 4)[:, 0])
+    for row in range(24):
+        others = [i for i in range(row // 4 * 4, row // 4 * 4 + 4) if i != row]
+        alike = [i for i in others if r[i, 0] == r[row, 0]]
+        alone += not alike
+        mean = sum(shaped[i, 1].item() for i in alike or others) / len(alike or others)
+        assert advantages[row, 1].item() == pytest.approx(shaped[row, 1].item() - mean, abs=1e-5)
+    assert 0 < alone < 24
+    kept = score.stage_two_rewards(torch.tensor([[1.0, 1], [1, 1], [0, 1], [0, 0]]), 10.0)  # 1, 1, 11, 0
+    r = torch.tensor([[1.0, 1], [1, 1], [0, 1], [0, 0]])
+    assert score.leave_one_out_alike(kept, 4, r)[:, 1].tolist() == [0, 0, 11, -11]  # nothing against what is right
 
 
 def test_kl_is_that_of_the_policy_to_the_reference():
