@@ -85,7 +85,7 @@ def leave_one_out(rewards: Tensor, group_size: int, r: Tensor | None = None) -> 
 
 
 def leave_one_out_alike(rewards: Tensor, group_size: int, r: Tensor) -> Tensor:
-    """Ours, not the paper's: attempt 2 against the others whose attempt 1 was equally right, r (B, 2) being correctness.
+    """Ours, not the paper's: attempt 2 against the others whose attempt 1 was equally right. r (B, 2): correctness.
 
     Still unbiased, as attempt 1 is what attempt 2 answers. The bonus's -alpha r1, the same in all that are compared,
     drops out: a right answer kept is no longer charged for a neighbour that was paid 1 + alpha for correcting a wrong
