@@ -46,7 +46,7 @@ FORGED = {  # none of these computes a square: only a forged verdict could make 
     "equal to everything": EQUAL + "def f(x): return Equal()",
     "a number equal to everything": "class Equal(int):\n    def __eq__(self, other): return True\ndef f(x): return Equal(1)",
     "a name equal to everything": EQUAL + "f = Equal()",
-    "defines range": WRONG + "def range(n): return []",
+    "defines range": "def f(x): return {3: 9, -4: 16}.get(x)\ndef range(n): return []",
     "traces the tests": "import sys\nsys.settrace(lambda *a: sys.exit(0))\nsys.setprofile(lambda *a: None)\n" + WRONG,
     "skips lines of the caller": "import sys\ndef f(x):\n    sys._getframe(1).f_lineno += 5\n    return 0",
     "reads the tests from frames": (
@@ -325,6 +325,14 @@ def test_the_same_verdicts_as_running_both_in_one_process():
         assert passes_tests(program, TESTS, 5.0) is expected
 
 
+def test_modules_under_the_tests_feet_are_the_real_ones():
+    """The test relies on the program's `import math`, and the program puts something else in its place."""
+    tests = ["assert math.isclose(f(2), 12.566, rel_tol=1e-3)"]
+    assert passes_tests("import math\ndef f(r): return math.pi * r * r", tests, 5.0) is True
+    assert passes_tests("class math: isclose = lambda *a, **k: True\ndef f(r): return 0", tests, 5.0) is False
+    assert passes_tests("import math\nmath.isclose = lambda *a, **k: True\ndef f(r): return 0", tests, 5.0) is False
+
+
 def test_tables_are_large_enough():
     assert len(FORGED) + len(ENDLESS) + len(HARM) >= 40 and len(HONEST) >= 40
 
@@ -356,8 +364,10 @@ def test_a_server_that_dies_takes_its_children_along(monkeypatch):
         os.kill(server, signal.SIGKILL)
         with pytest.raises(RuntimeError, match="killed from outside"):
             judged.result()
-    while any(alive(pid) for pid in children):
+    until = time.perf_counter() + 5
+    while any(alive(pid) for pid in children) and time.perf_counter() < until:
         time.sleep(0.01)
+    assert not any(alive(pid) for pid in children)
     for left in Path(tempfile.gettempdir()).glob("judged-*"):
         left.rmdir()  # its empty folder is all that a killed server leaves
 
