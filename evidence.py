@@ -3,7 +3,8 @@
     python evidence.py run --methods score,multi_turn_rl --seeds 0-4 --name other -- --careless 0.3
     python evidence.py table                # mean and 95 % interval over seeds, from results/: no training, no torch
     python evidence.py seeds                # a row per seed and stage
-    python evidence.py picture --name default,careless40      # delta of every method in several worlds
+    python evidence.py claims               # the paper's claims, one by one: confirmed, not confirmed, the other way
+    python evidence.py picture --name default,careless40 --knob careless      # delta of every method over a knob
 
 What this file is not: it trains nothing itself (train.py does, one process a run) and averages only finished runs.
 A run that was stopped goes on where it was when the same command is given again; a finished one is not run again.
@@ -22,6 +23,28 @@ from pathlib import Path
 RESULTS = Path(__file__).parent / "results"
 # 97.5 % points of Student's t for 1, 2, ... degrees of freedom; beyond these the normal's 1.96 is near enough.
 STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
+CLAIMS = (  # what the paper says: of which method, compared with which, the metric is larger (+1) or smaller (-1)
+    ("1. plain multi-turn RL raises the first attempt", "multi_turn_rl", "base", "accuracy_t1", 1),
+    ("and the second", "multi_turn_rl", "base", "accuracy_t2", 1),
+    ("but its delta stays below SCoRe's", "multi_turn_rl", "score", "delta", -1),
+    ("for it copies the first attempt more often", "multi_turn_rl", "score", "changed", -1),
+    ("2. supervised methods correct less: STaR", "star", "score", "delta", -1),
+    ("STaR with right-right pairs", "star_plus", "score", "delta", -1),
+    ("Pair-SFT", "pair_sft", "score", "delta", -1),
+    ("Pair-SFT with right-right pairs", "pair_sft_plus", "score", "delta", -1),
+    ("they make smaller edits: STaR", "star", "score", "edit_ratio", -1),
+    ("Pair-SFT's edits", "pair_sft", "score", "edit_ratio", -1),
+    ("and break more right answers: STaR", "star", "score", "c_to_i", 1),
+    ("Pair-SFT's broken answers", "pair_sft", "score", "c_to_i", 1),
+    ("3. Stage I matters", "score", "score_without_stage_one", "delta", 1),
+    ("so does the bonus", "score", "score_without_bonus", "delta", 1),
+    ("and REINFORCE rather than STaR in Stage II", "score", "score_star_stage_two", "delta", 1),
+    ("and first attempts of one's own", "score", "score_offline_first_attempts", "delta", 1),
+    ("4. single-turn RL raises the first attempt", "single_turn_rl", "base", "accuracy_t1", 1),
+    ("and lowers delta", "single_turn_rl", "base", "delta", -1),
+    ("5. SCoRe corrects more", "score", "base", "i_to_c", 1),
+    ("and breaks less", "score", "base", "c_to_i", -1),
+)
 METRICS = ("accuracy_t1", "accuracy_t2", "delta", "i_to_c", "c_to_i", "changed", "edit_ratio", "truthful")
 
 
@@ -67,6 +90,25 @@ def reports(name: str) -> list[dict]:
     return sorted(found, key=lambda report: (report["config"]["method"], report["config"]["seed"]))
 
 
+def finals(name: str, way: str) -> dict[str, dict[int, dict]]:
+    """method -> seed -> the metrics after its last stage; the base model counts as the first method."""
+    runs: dict[str, dict[int, dict]] = {}
+    for report in reports(name):
+        stages, seed = report["results"], report["config"]["seed"]
+        runs.setdefault("base", {})[seed] = stages["base"][way]
+        runs.setdefault(report["config"]["method"], {})[seed] = list(stages.values())[-1][way]
+    return runs
+
+
+def paired(runs: dict, method: str, other: str, metric: str) -> tuple[float, float, int]:
+    """Mean over the seeds that both have of method - other, in points, its standard error, and how many seeds."""
+    both = sorted(set(runs.get(method, {})) & set(runs.get(other, {})))
+    gaps = [100 * (runs[method][seed][metric] - runs[other][seed][metric]) for seed in both]
+    if len(gaps) < 2:
+        return math.nan, math.nan, len(gaps)
+    return statistics.mean(gaps), statistics.stdev(gaps) / math.sqrt(len(gaps)), len(gaps)
+
+
 def seeds_table(name: str, way: str) -> str:
     """Markdown: a row per method, seed and stage."""
     lines = [f"| method | seed | stage | {' | '.join(METRICS)} |", "|---" * (len(METRICS) + 3) + "|"]
@@ -80,41 +122,49 @@ def seeds_table(name: str, way: str) -> str:
 def table(name: str, way: str) -> str:
     """Markdown: a row per method with mean and 95 % interval over seeds, the base model first, and for delta the paired
     difference to `score` with its standard error."""
-    runs: dict[str, dict[int, dict]] = {}
-    for report in reports(name):
-        stages, seed = report["results"], report["config"]["seed"]
-        runs.setdefault("base", {})[seed] = stages["base"][way]
-        runs.setdefault(report["config"]["method"], {})[seed] = list(stages.values())[-1][way]
+    runs = finals(name, way)
     lines = [f"| method | seeds | {' | '.join(METRICS)} | delta minus score's |", "|---" * (len(METRICS) + 3) + "|"]
     for method, seeds in runs.items():
-        both = set(seeds) & set(runs.get("score", {})) if method not in ("score", "base") else ()
-        gaps, paired = [100 * (seeds[s]["delta"] - runs["score"][s]["delta"]) for s in sorted(both)], ""
-        if len(gaps) > 1:
-            paired = f"{statistics.mean(gaps):+.1f} (se {statistics.stdev(gaps) / math.sqrt(len(gaps)):.1f})"
+        mean, error, both = paired(runs, method, "score", "delta")
+        gap = f"{mean:+.1f} (se {error:.1f})" if both > 1 and method not in ("score", "base") else ""
         cells = [interval([result[metric] for result in seeds.values()]) for metric in METRICS]
-        lines.append(f"| {method} | {len(seeds)} | " + " | ".join(cells) + f" | {paired} |")
+        lines.append(f"| {method} | {len(seeds)} | " + " | ".join(cells) + f" | {gap} |")
     folders = Path("out", name).glob("*-seed*/")
     unfinished = [folder.name for folder in folders if not (folder / "results.json").exists()]
     return "\n".join(lines + [f"\nnot finished, not averaged: {', '.join(sorted(unfinished))}"] * bool(unfinished))
 
 
-def picture(names: list[str], way: str, path: Path):
-    """Delta of every method, mean and 95 % interval over seeds, side by side for each folder of results."""
+def claims(name: str, way: str) -> str:
+    """Markdown: each claim of the paper as a paired difference over seeds; 3 standard errors or more decide."""
+    runs = finals(name, way)
+    lines = ["| the paper | measured | difference | se | seeds | verdict |", "|---" * 6 + "|"]
+    for claim, method, other, metric, sign in CLAIMS:
+        mean, error, seeds = paired(runs, method, other, metric)
+        verdict = "not run" if seeds < 2 else "not confirmed" if abs(mean) < 3 * error or mean == 0 else \
+            "confirmed" if mean * sign > 0 else "the other way"
+        lines.append(f"| {claim} | {metric} of {method} minus {other} | {mean:+.1f} | {error:.1f} | {seeds} | {verdict} |")
+    return "\n".join(lines)
+
+
+def picture(names: list[str], way: str, knob: str, path: Path):
+    """Delta, mean and 95 % interval over seeds: of every method, or with a knob, of every method over its values."""
     import matplotlib
     matplotlib.use("Agg")
     from matplotlib import pyplot
-    figure, axes = pyplot.subplots(figsize=(11, 4.5), constrained_layout=True)
-    for place, name in enumerate(names):
-        deltas: dict[str, list[float]] = {}
-        for report in reports(name):
-            final = list(report["results"].values())[-1][way]
-            deltas.setdefault(report["config"]["method"], []).append(final["delta"])
-        for method, values in deltas.items():
-            mean, half = (float(part) for part in (interval(values) + " ± 0").split(" ± ")[:2])
-            axes.errorbar(f"{method}\n({name}, n={len(values)})", mean, half, fmt="o", capsize=3, color=f"C{place}")
+    figure, axes = pyplot.subplots(figsize=(9, 4.5), constrained_layout=True)
+    points: dict[str, dict] = {}  # method -> place on the x axis -> (mean, half of the interval)
+    for name in names:
+        for method, seeds in finals(name, way).items():
+            place = reports(name)[0]["config"][knob] if knob else f"{method}\n({name}, n={len(seeds)})"
+            mean, half = (interval([result["delta"] for result in seeds.values()]) + " ± nan").split(" ± ")[:2]
+            points.setdefault(method, {})[place] = float(mean), float(half)
+    for method, over in points.items():
+        places = sorted(over)
+        means, halves = zip(*(over[place] for place in places))
+        axes.errorbar(places, means, halves, fmt="o-", capsize=3, label=method)
     axes.axhline(0, color="grey", linewidth=0.5)
-    axes.set(title=f"delta on held-out problems, points ({way}; bars: 95 % over seeds)")
-    axes.tick_params(axis="x", rotation=60, labelsize=8)
+    axes.set(title=f"delta on held-out problems, points ({way}; bars: 95 % over seeds)", xlabel=knob)
+    axes.legend(fontsize=8) if knob else axes.tick_params(axis="x", rotation=60, labelsize=8)
     figure.savefig(path, dpi=110)
 
 
@@ -123,17 +173,19 @@ def main(argv: list[str] | None = None):
     argv = sys.argv[1:] if argv is None else argv
     own, options = (argv[:argv.index("--")], argv[argv.index("--") + 1:]) if "--" in argv else (argv, [])
     parser = argparse.ArgumentParser("evidence.py", description=__doc__.split("\n")[0])
-    parser.add_argument("do", choices=("run", "table", "seeds", "picture"))
+    parser.add_argument("do", choices=("run", "table", "seeds", "claims", "picture"))
     parser.add_argument("--methods", default="score", help="names of score.METHODS, with commas")
     parser.add_argument("--seeds", default="0-4", help="first-last")
-    parser.add_argument("--name", default="default", help="folder under out/ and results/")
+    parser.add_argument("--name", default="default", help="folder under out/ and results/; for a picture, several")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one CPU thread each")
-    parser.add_argument("--way", choices=("greedy", "sampled"), default="greedy", help="the table's evaluation")
+    parser.add_argument("--way", choices=("greedy", "sampled"), default="greedy", help="which evaluation is read")
+    parser.add_argument("--knob", default="", help="picture: the option that the folders of --name differ in")
     a = parser.parse_args(own)
     if a.do == "picture":
-        return picture(a.name.split(","), a.way, RESULTS / "deltas.png")
+        path = RESULTS / f"{a.knob or 'deltas'}.png"
+        return picture(a.name.split(","), a.way, a.knob, path)
     if a.do != "run":
-        return print((table if a.do == "table" else seeds_table)(a.name, a.way))
+        return print({"table": table, "seeds": seeds_table, "claims": claims}[a.do](a.name, a.way))
     first, last = (a.seeds.split("-") * 2)[:2]
     run(a.methods.split(","), list(range(int(first), int(last) + 1)), a.name, a.jobs, options)
 

@@ -6,6 +6,7 @@ import statistics
 import pytest
 
 import evidence
+import score
 from test_train import TINY
 
 
@@ -16,12 +17,12 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def result_file(place, method, seed, delta):
+def result_file(place, method, seed, delta, name="default", careless=0.0):
     shares = dict.fromkeys(evidence.METRICS, 0.5)
-    folder = place / "results" / "default"
+    folder = place / "results" / name
     folder.mkdir(parents=True, exist_ok=True)
     stages = {"base": {"greedy": shares | {"delta": 0.0}}, "Stage II": {"greedy": shares | {"delta": delta}}}
-    report = {"config": {"method": method, "seed": seed}, "results": stages}
+    report = {"config": {"method": method, "seed": seed, "careless": careless}, "results": stages}
     (folder / f"{method}-seed{seed}.json").write_text(json.dumps(report))
 
 
@@ -54,17 +55,55 @@ def test_table_pairs_by_seed_and_leaves_unfinished_runs_out(place):
     assert sum("| Stage II |" in line for line in evidence.seeds_table("default", "greedy").splitlines()) == 6
 
 
-def test_picture_holds_every_method_of_every_folder(place, monkeypatch):
+def test_claims_are_decided_by_three_standard_errors(place, monkeypatch):
+    """Gaps of -10, -8, -4: mean -7.3, standard error 1.8, so 4.2 standard errors. 3, -1, 2: less than one."""
+    claims = [("less than", "star", "score", "delta", -1), ("more than", "star", "score", "delta", 1),
+              ("none", "pair_sft", "score", "delta", 1), ("both 0", "star", "base", "c_to_i", 1),
+              ("absent", "prompt", "score", "delta", 1), ("one seed", "single_turn_rl", "score", "delta", 1)]
+    monkeypatch.setattr(evidence, "CLAIMS", claims)
+    for seed, (ours, less, noise) in enumerate([(0.20, 0.10, 0.23), (0.22, 0.14, 0.21), (0.15, 0.11, 0.17)]):
+        result_file(place, "score", seed, ours)
+        result_file(place, "star", seed, less)
+        result_file(place, "pair_sft", seed, noise)
+    result_file(place, "single_turn_rl", 0, 0.5)
+    rows = [line.split(" | ") for line in evidence.claims("default", "greedy").splitlines()[2:]]
+    assert [row[-1].strip(" |") for row in rows] == ["confirmed", "the other way", "not confirmed", "not confirmed",
+                                                     "not run", "not run"]
+    assert rows[0][2:5] == ["-7.3", "1.8", "3"]
+
+
+def test_claims_are_about_methods_and_metrics_that_exist():
+    for _, method, other, metric, sign in evidence.CLAIMS:
+        assert {method, other} <= {"base", *score.METHODS} and metric in evidence.METRICS and sign in (-1, 1)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What is drawn: (x, y, half of the interval) of every line."""
     from matplotlib.axes import Axes
-    drawn, errorbar = [], Axes.errorbar
+    lines, errorbar = [], Axes.errorbar
     monkeypatch.setattr(Axes, "errorbar", lambda axes, x, y, yerr, **how: (
-        drawn.append((x, y, yerr)), errorbar(axes, x, y, yerr, **how))[1])
+        lines.append((how["label"], list(x), list(y), list(yerr))), errorbar(axes, x, y, yerr, **how))[1])
+    return lines
+
+
+def test_picture_holds_every_method_of_every_folder(place, drawn):
     for seed, delta in enumerate([0.1, 0.2, 0.3]):
         result_file(place, "score", seed, delta)
     result_file(place, "star", 0, 0.05)
     evidence.main(["picture"])
-    assert drawn == [("score\n(default, n=3)", 20.0, 24.8), ("star\n(default, n=1)", 5.0, 0.0)]
+    assert drawn[1] == ("score", ["score\n(default, n=3)"], [20.0], [24.8])
+    assert drawn[2][:3] == ("star", ["star\n(default, n=1)"], [5.0]) and math.isnan(drawn[2][3][0])
     assert (place / "results" / "deltas.png").stat().st_size > 1000
+
+
+def test_picture_over_a_knob_orders_its_values(place, drawn):
+    for name, careless, delta in (("b", 0.4, 0.3), ("a", 0.0, 0.1), ("c", 0.2, 0.2)):
+        for seed in range(2):
+            result_file(place, "score", seed, delta, name, careless)
+    evidence.main(["picture", "--name", "b,a,c", "--knob", "careless"])
+    assert ("score", [0.0, 0.2, 0.4], [10.0, 20.0, 30.0], [0.0, 0.0, 0.0]) in drawn
+    assert (place / "results" / "careless.png").exists()
 
 
 def test_runs_are_kept_and_not_repeated(place):
