@@ -1,4 +1,4 @@
-"""What is asked: problems, the world that makes them, its noisy author, MATH, tokenizers and the words of the turns.
+"""What is asked: the world that makes problems, its noisy author, MATH, programs, tokenizers, the words of the turns.
 
 What this file is not: it grades nothing (rewards.py), samples nothing (rollout.py) and knows no model.
 
@@ -12,20 +12,24 @@ times forwards, one look-up per word. So checking is easier than finding, which 
 
     world = World(values=6, levels=(1, 2, 3, 4))
     problem = draw_problem(world, random.Random(0), "train")
-    task = world_task(world, held_out=4096)              # all that the loop needs of a domain; math_task is another
+    task = world_task(world, held_out=4096)              # all that the loop needs of a domain; chat_task is another
     ids = encode(task.tokenizer, problem.question)
 """
+import gzip
 import hashlib
 import json
 import random
 import re
 import unicodedata
-from dataclasses import dataclass, field
+import zlib
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Callable, Iterator
 
 import tiktoken
 
-from rewards import extract_answer
+import rewards
+from rewards import extract_answer, extract_code
 
 END = "<|end|>"  # ends every attempt in the tokenizers made here
 REQUEST = " There might be an error in the attempt above. Correct it if there is one, and rewrite the solution. "
@@ -34,13 +38,16 @@ REQUEST = " There might be an error in the attempt above. Correct it if there is
 @dataclass(frozen=True)
 class Problem:
     """One question with its reference answer. `tests` is for problems that are answered by a program; `solution` is a
-    worked one and `name` says where the problem stands, if it was read from a file."""
+    worked one and `name` says where the problem stands, if it was read from a file. `stub` is code that a reply goes on
+    from, `wrong` a wrong attempt to repair."""
 
     question: str
     answer: str
     tests: tuple[str, ...] = ()
     solution: str = ""
     name: str = ""
+    stub: str = ""
+    wrong: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,7 @@ class Task:
     request: str  # what stands between two attempts, the same whether the one before was right or wrong
     train: list[Problem]  # empty: drawn anew from the world in every step
     test: list[Problem]
+    final: Callable[[str], str | None] = extract_answer  # what counts of an attempt
 
 
 class BadInput(ValueError):
@@ -215,8 +223,8 @@ def subject_key(name: str) -> str:
     return re.sub(r"[^a-z]+", "_", name.lower().replace("&", "and")).strip("_")
 
 
-def math_rows(path: Path):
-    """(place, raw bytes of one row, "train" or "test" or "") for every row of a MATH folder or a JSON-lines file.
+def data_rows(path: Path):
+    """(place, raw bytes of one row, "train" or "test" or "") for every row of a MATH folder or of JSON-lines files.
 
     The split is the name of a folder or file on the way. Raises BadInput where there is nothing to read.
     """
@@ -225,79 +233,200 @@ def math_rows(path: Path):
         if file.suffix == ".parquet":
             raise BadInput(f"{file}: make JSON lines of it first: python -c \"import pandas; pandas.read_parquet("
                            f"'{file}').to_json('{file.with_suffix('.jsonl')}', orient='records', lines=True)\"")
-    files = [file for file in files if file.suffix in (".json", ".jsonl")]
+    files = [file for file in files if file.name.endswith((".json", ".jsonl", ".jsonl.gz"))]
     if not files:
-        raise BadInput(f"--data {path}: no .json or .jsonl file there")
+        raise BadInput(f"--data {path}: no .json or .jsonl(.gz) file there")
     for file in files:
-        names = [*file.relative_to(path).parts[:-1], file.stem] if path.is_dir() else [file.stem]
-        split = next((name for name in names if name in ("train", "test")), "")
+        names = [*file.relative_to(path).parts[:-1], file.name] if path.is_dir() else [file.name]
+        split = next((name for name in (name.split(".")[0] for name in names) if name in ("train", "test")), "")
         content = file.read_bytes()
         if file.suffix == ".json":
             yield str(file), content, split
-        else:
-            lines = enumerate(content.splitlines(), 1)
-            yield from ((f"{file}:{number}", line, split) for number, line in lines if line.strip())
+            continue
+        try:
+            content = gzip.decompress(content) if file.suffix == ".gz" else content
+        except (OSError, EOFError, zlib.error) as error:
+            raise BadInput(f"{file}: not a whole gzip file ({error})") from error
+        lines = enumerate(content.splitlines(), 1)
+        yield from ((f"{file}:{number}", line, split) for number, line in lines if line.strip())
 
 
-def math_problem(place: str, raw: bytes) -> tuple[Problem, int, str]:
-    """One row as a problem, its level (0 if unknown) and its subject. Raises ValueError saying what is wrong where."""
+def read_row(place: str, raw: bytes, split: str) -> tuple[Problem, str, str, int, str]:
+    """One row as a problem, what its fields say it is of, its split ("": to be drawn), its level (0 if unknown) and its
+    subject. Raises ValueError saying what is wrong where."""
     try:
         row = json.loads(unicodedata.normalize("NFC", raw.decode("utf-8")))
     except UnicodeDecodeError as error:
         raise ValueError(f"{place}: not UTF-8 text ({error.reason} at byte {error.start})") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"{place}: not JSON ({error})") from error
-    if not isinstance(row, dict) or not str(row.get("problem") or "").strip():
+    fields = row.keys() if isinstance(row, dict) else set()
+    if fields & {"entry_point", "canonical_solution"}:
+        return human_eval_problem(place, row), "humaneval", "test", 0, ""
+    if fields & {"test_list", "code"}:
+        number = row["task_id"] if type(row.get("task_id")) is int else 0
+        standard = "prompt" if number <= 10 else "test" if number <= 510 else "validation" if number <= 600 else "train"
+        return mbpp_problem(place, row), "mbpp", standard if 1 <= number <= 974 else split, 0, ""
+    if not str(fields and row.get("problem") or "").strip():
         raise ValueError(f"{place}: the row has no problem text (field 'problem')")
+    level = re.search(r"\d+", str(row.get("level", "")))
+    subject = subject_key(str(row.get("type") or row.get("subject") or ""))
+    return math_problem(place, row), "math", split, int(level[0]) if level else 0, subject
+
+
+def math_problem(place: str, row: dict) -> Problem:
+    """A row of MATH."""
     solution = str(row.get("solution") or "")
     answer = row.get("answer") if row.get("answer") not in (None, "") else extract_answer(solution)
     if answer is None or not str(answer).strip():
         raise ValueError(f"{place}: no field 'answer', and no \\boxed{{}} in the solution")
-    level = re.search(r"\d+", str(row.get("level", "")))
-    subject = subject_key(str(row.get("type") or row.get("subject") or ""))
-    problem = Problem(str(row["problem"]), str(answer), (), solution or f"\\boxed{{{answer}}}", place)
-    return problem, int(level[0]) if level else 0, subject
+    return Problem(str(row["problem"]), str(answer), (), solution or f"\\boxed{{{answer}}}", place)
 
 
-def read_math(path: Path, levels: tuple[int, ...] = (), subjects: tuple[str, ...] = (), seed: int = 0,
-              skip_bad_rows: bool = False) -> tuple[list[Problem], list[Problem], list[str]]:
+def read_problems(path: Path, task: str = "", levels: tuple[int, ...] = (), subjects: tuple[str, ...] = (),
+                  seed: int = 0, skip_bad_rows: bool = False, timeout: float = 5.0,
+                  trains: bool = True) -> tuple[list[Problem], list[Problem], list[str]]:
     """Training problems, test problems, and what is wrong with each row left out. No levels or subjects: all of them.
 
-    The split is the folder's own; rows without one are split by a hash of seed and text, a fifth to test. A problem
-    that stands in both, or twice in one, under whatever spacing, is a bad row. BadInput at any bad row unless
-    skip_bad_rows.
+    The split is MBPP's own by its ids, HumanEval is all test, else the folder's; rows without one are split by a hash
+    of seed and text, a fifth to test. `task` names what is tested; programs are trained on MBPP's rows. A problem that
+    stands in both splits, or twice in one, under whatever spacing, is a bad row, and so is a program's problem whose
+    solution fails its own tests (within `timeout` seconds). BadInput at any bad row unless skip_bad_rows.
     """
-    kept, bad, places, known = {"train": [], "test": []}, [], {}, set()
-    for place, raw, split in sorted(math_rows(path), key=lambda row: row[2] != "test"):  # test first: it keeps its rows
+    rows, bad, kept, places = [], [], {"train": [], "test": []}, {}
+    for place, raw, split in data_rows(path):
         try:
-            problem, level, subject = math_problem(place, raw)
-            key = squeeze(problem.question)
-            if key in places:
-                raise ValueError(f"{place}: the same problem as {places[key]}")
+            rows.append(read_row(place, raw, split))
         except ValueError as error:
             bad.append(str(error))
+    kinds = "+".join(sorted({kind for _, kind, *_ in rows}))
+    task = task or {"humaneval+mbpp": "humaneval", "": "math"}.get(kinds, kinds)
+    if "+" in task:
+        raise BadInput(f"--data {path}: rows of {kinds}; say with --task which to take")
+    wanted = {"train": "math" if task == "math" else "mbpp", "test": "mbpp" if task == "mbpp_r" else task}
+    for problem, kind, split, level, subject in sorted(rows, key=lambda row: row[2] != "test"):  # it keeps its rows
+        key = squeeze(problem.question)
+        if key in places:
+            bad.append(f"{problem.name}: the same problem as {places[key]}")
             continue
-        places[key] = place
-        known.add(subject)
-        if (not levels or level in levels) and (not subjects or subject in map(subject_key, subjects)):
-            drawn = "test" if hashlib.sha256(f"{seed} {key}".encode()).digest()[0] < 51 else "train"  # 51/256: 20 %
+        places[key] = problem.name
+        drawn = "test" if hashlib.sha256(f"{seed} {key}".encode()).digest()[0] < 51 else "train"  # 51/256: 20 %
+        chosen = (not levels or level in levels) and (not subjects or subject in map(subject_key, subjects))
+        if chosen and kind == wanted.get(split or drawn):
             kept[split or drawn].append(problem)
+    if task != "math":
+        kept = {split: runnable(problems, timeout, bad) for split, problems in kept.items()}
+    if task == "mbpp_r":
+        kept["test"] = repairs(kept["test"], timeout, bad)
     if bad and not skip_bad_rows:
         raise BadInput(f"{bad[0]}; {len(bad)} bad row{'s' * (len(bad) > 1)} in all, --skip-bad-rows goes on without")
-    for split, problems in kept.items():
-        if not problems:
-            raise BadInput(f"--data {path}: no {split} problem left with levels {levels or 'all'} and subjects "
-                           f"{subjects or 'all'}; there are: {', '.join(sorted(known))}")
+    for split in ("train", "test") if trains else ("test",):
+        if not kept[split]:
+            known = ", ".join(sorted({subject or kind for _, kind, *_, subject in rows}))
+            raise BadInput(f"--data {path}: no {split} problem of {wanted[split]} left with levels {levels or 'all'} and subjects "
+                           f"{subjects or 'all'}; there are: {known}")
     return kept["train"], kept["test"], bad
 
 
-def math_task(train: list[Problem], test: list[Problem], request: str = MATH_REQUEST,
-              tokenizer: tiktoken.Encoding | None = None) -> Task:
-    """MATH in the chat markers of a tokenizer. Without one, bytes are the tokens."""
-    tokenizer = tokenizer or byte_tokenizer()
+# ---- programs: MBPP, HumanEval, MBPP-R -------------------------------------------------------------------------------
+CODE_PROMPT = ("Solve the task below with a Python program. Write the whole program in one block that starts with "
+               "```python and ends with ```.\n\nTask: {question}")
+CODE_REQUEST = ("There might be an error in the program above. If there is one, find and correct it. Then write the "
+                "whole program again, in one block that starts with ```python and ends with ```.")
+CODE_CRITIQUE = ("Review the program above: follow it on an example, and say what is wrong where it is. Then write the "
+                 "whole program again in the light of your review, in one block that starts with ```python and ends "
+                 "with ```.")
+
+
+def fenced(code: str) -> str:
+    """A program as a response."""
+    return "```python\n" + code.replace("\r\n", "\n").strip("\n") + "\n```"
+
+
+def text_in(place: str, row: dict, *fields: str) -> str:
+    """The first of these fields that holds text. Raises ValueError where none does."""
+    for name in fields:
+        if isinstance(row.get(name), str) and row[name].strip():
+            return row[name]
+    raise ValueError(f"{place}: no text in field {' or '.join(map(repr, fields))}")
+
+
+def mbpp_problem(place: str, row: dict) -> Problem:
+    """A row of MBPP. The question shows the first test alone: it names the function, and what it must return for other
+    arguments cannot be copied."""
+    text, code, tests = text_in(place, row, "text", "prompt"), text_in(place, row, "code"), row.get("test_list")
+    if not isinstance(tests, list) or not tests or not all(isinstance(test, str) for test in tests):
+        raise ValueError(f"{place}: no tests (field 'test_list', a list of asserts)")
+    setup = "\n".join([*(row.get("test_imports") or []), row.get("test_setup_code") or ""]).strip()
+    shown = f"{setup}\n{tests[0]}".strip()
+    wrong = fenced(text_in(place, row, "wrong")) if "wrong" in row else ""
+    return Problem(f"{text.strip()}\nIt has to pass tests like this one:\n{shown}", "", (setup, *tests), fenced(code),
+                   place, wrong=wrong)
+
+
+def human_eval_problem(place: str, row: dict) -> Problem:
+    """A row of HumanEval. A reply may be the body of the prompt's function or the whole function again: behind the
+    prompt, which ends in a docstring, both are a program. What the prompt defines before that function is a test's own:
+    a program that defines it anew is not judged by it."""
+    prompt, test, name = (text_in(place, row, field) for field in ("prompt", "test", "entry_point"))
+    before, found, _ = prompt.rpartition(f"def {name}(")
+    if not found:
+        raise ValueError(f"{place}: the prompt does not define the entry point {name!r}")
+    solution = fenced(prompt + text_in(place, row, "canonical_solution"))
+    return Problem(prompt, "", (before, f"{test}\ncheck({name})"), solution, place, stub=prompt)
+
+
+def runnable(problems: list[Problem], timeout: float, bad: list[str]) -> list[Problem]:
+    """The problems whose solution passes its own tests; what is wrong with the others is added to `bad`."""
+    try:
+        right = rewards.judge(problems, [problem.solution for problem in problems], timeout)
+    except RuntimeError as error:  # no sandbox on this machine
+        raise BadInput(f"--data: {error}") from error
+    bad += [f"{p.name}: the solution fails its own tests, or takes more than {timeout:g} s (--timeout)"
+            for p, passed in zip(problems, right) if not passed]
+    return [problem for problem, passed in zip(problems, right) if passed]
+
+
+CHANGES = {"+": "-", "-": "+", "*": "+", "/": "*", "//": "/", "%": "//", "<": "<=", "<=": "<", ">": ">=", ">=": ">",
+           "==": "!=", "!=": "==", "and": "or", "or": "and", "0": "1", "1": "2", "2": "1", "return": "return not"}
+
+
+def changed_programs(code: str) -> Iterator[str]:
+    """The program with one operator or number changed, in the order of the text; then with a negated result.
+
+    >>> list(changed_programs("return a+b"))
+    ['return a-b', 'return not a+b']
+    """
+    for found in sorted(re.finditer(r"\w+|[^\w\s()\[\],:]+", code), key=lambda found: found[0] == "return"):
+        if found[0] in CHANGES:
+            yield code[:found.start()] + CHANGES[found[0]] + code[found.end():]
+
+
+def repairs(problems: list[Problem], timeout: float, bad: list[str]) -> list[Problem]:
+    """The problems with a wrong attempt each: the row's own, or the first changed program. It runs to its end and fails
+    the tests; where there is none such, `bad` says so."""
+    found = []
+    for problem in problems:
+        tries = [problem.wrong] if problem.wrong else map(fenced, changed_programs(extract_code(problem.solution)))
+        both = [replace(problem, tests=("",)), problem]
+        wrong = next((text for text in tries if rewards.judge(both, [text, text], timeout) == [True, False]), "")
+        if wrong:
+            found.append(replace(problem, wrong=wrong))
+        else:
+            bad.append(f"{problem.name}: no wrong program that runs (field 'wrong', or a change of the solution)")
+    return found
+
+
+def chat_task(train: list[Problem], test: list[Problem], tokenizer: tiktoken.Encoding | None = None,
+              critique: bool = False) -> Task:
+    """Problems that were read, in the chat markers of a tokenizer. Without one, bytes are the tokens. With `critique`,
+    the request asks for a review first."""
+    programs, tokenizer = any(problem.tests for problem in test), tokenizer or byte_tokenizer()
+    prompt, request, review, final = ((CODE_PROMPT, CODE_REQUEST, CODE_CRITIQUE, extract_code) if programs else
+                                      (MATH_PROMPT, MATH_REQUEST, MATH_CRITIQUE, extract_answer))
     family = family_of(tokenizer)
-    prompt, request = chat(family, MATH_PROMPT, request)
-    return Task(tokenizer, tokenizer.encode_single_token(CHATS[family][-1]), prompt, request, train, test)
+    prompt, request = chat(family, prompt, review if critique else request)
+    return Task(tokenizer, tokenizer.encode_single_token(CHATS[family][-1]), prompt, request, train, test, final)
 
 
 # ---- text to tokens --------------------------------------------------------------------------------------------------
@@ -331,7 +460,7 @@ def load_tokenizer(folder: Path) -> tiktoken.Encoding:
     """The byte-level BPE of a tokenizer.json (Qwen2, Llama 3, SmolLM2, GPT-2) as a tiktoken.Encoding.
 
     tiktoken merges the pair whose result has the lowest id, Hugging Face the pair that comes first in its list: the
-    same where ids rise along the list. A normalizer is not applied: text is NFC already (see math_problem). Raises
+    same where ids rise along the list. A normalizer is not applied: text is NFC already (see read_row). Raises
     BadInput for any other kind of tokenizer.
     """
     file = Path(folder) / "tokenizer.json"

@@ -1,24 +1,28 @@
 r"""Is an answer right, and what do the answers of both turns add up to: what is reported.
 
-What this file is not: it shapes no reward (score.py makes from this what is optimised), and it never runs or evaluates
-a model's text. `is_correct(text, reference)` grades a response, `metrics(correct, attempts)` a batch of episodes.
+What this file is not: it shapes no reward (score.py makes from this what is optimised), and it runs no model's text but
+in the sandbox. `is_correct(text, reference)` grades a response, `judge` many, programs too, `metrics` the episodes.
 
 `extract_answer` finds the final answer of a response, `is_equivalent` says whether two answers are the same mathematics
 (good style is not asked for: 2/4 is 1/2). This is no computer algebra system: a small parser turns LaTeX into a tree,
 and the tree into a number, exactly if it is rational, else at three fixed pseudo-random values of the variables.
 Expressions that agree at random points are equal with overwhelming probability: the Schwartz-Zippel lemma (J. T.
 Schwartz, J. ACM 27(4), 1980; R. Zippel, EUROSAM 1979), proved for polynomials over exact numbers and borrowed here for
-floating point. No text is ever run; what is too long, deep, large or strange to read equals only itself.
+floating point. No answer is ever run; what is too long, deep, large or strange to read equals only itself.
 """
 import cmath
 import functools
 import math
+import os
 import random
 import re
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
 import torch
 from torch import Tensor
+
+from sandbox import passes_tests
 
 MAX_CHARS = 600  # a longer answer equals only itself
 MAX_DEPTH = 40  # nested brackets; each takes up to four Python frames
@@ -44,6 +48,14 @@ def extract_answer(text: str) -> str | None:
         if depth == 0:
             return text[opening.end():brace.start()].strip()
     return None
+
+
+def extract_code(text: str) -> str | None:
+    """What the last fenced block holds, or the whole text if there is no fence; None if the last one was cut off."""
+    parts = re.split(r"^[ \t]*```[^\n`]*(?:\n|$)", text, flags=re.MULTILINE)  # text, code, text, code, ..., text
+    if len(parts) == 1:
+        return text
+    return parts[-2] if len(parts) % 2 else None
 
 
 # --- normalise: one spelling of each thing
@@ -357,6 +369,29 @@ def _interval(tree):
 
 
 # --- what the answers add up to
+passes_once = functools.lru_cache(maxsize=1 << 14)(passes_tests)  # a warm start says the same programs again and again
+
+
+def judge(problems: list, texts: list[str], timeout: float) -> list[bool]:
+    """Is each response (of data.Problem) right: its final answer, or its program by all of the problem's tests?
+
+    Programs run side by side, one for each core. The same program is judged once, so that it has one verdict.
+    """
+    def right(pair) -> bool:
+        problem, text = pair
+        if not problem.tests:
+            return is_correct(text, problem.answer)
+        code = extract_code(text)
+        return code is not None and passes_once(f"{problem.stub}\n{code}", problem.tests, timeout)
+
+    pairs = list(zip(problems, texts))
+    distinct = list(dict.fromkeys(pairs))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        each = pool.map if any(problem.tests for problem in problems) else map
+        verdict = dict(zip(distinct, each(right, distinct)))
+    return [verdict[pair] for pair in pairs]
+
+
 def edit_distance(a: str, b: str) -> int:
     """Levenshtein distance: the least number of characters to insert, delete or replace.
 
@@ -383,17 +418,17 @@ def edit_distance(a: str, b: str) -> int:
     return distance
 
 
-def metrics(correct: Tensor, attempts: list[list[str]]) -> dict[str, float]:
+def metrics(correct: Tensor, attempts: list[list[str]], final=extract_answer) -> dict[str, float]:
     """The paper's five metrics and more, from the first and the last attempt at each problem.
 
     correct (B, turns) of 0 and 1; attempts: B lists of texts. Shares of all problems: accuracy_t1, accuracy_t2,
-    delta = t2 - t1 = i_to_c - c_to_i, and `changed`, whose final answer is another. `edit_ratio` is the mean of
+    delta = t2 - t1 = i_to_c - c_to_i, and `changed`, whose final(text) is another. `edit_ratio` is the mean of
     edit distance / (length of y1 + length of y2). Conditional shares, 0 where the condition never holds:
     P(changed | y1 wrong), P(changed | y1 right), P(y2 right | y1 wrong and changed).
     """
     first, last = correct[:, 0].bool(), correct[:, -1].bool()
     share = lambda rows: rows.float().mean().item() if len(rows) else 0.0
-    changed = [extract_answer(texts[0]) != extract_answer(texts[-1]) for texts in attempts]
+    changed = [final(texts[0]) != final(texts[-1]) for texts in attempts]
     edits = [edit_distance(texts[0], texts[-1]) / max(1, len(texts[0]) + len(texts[-1])) for texts in attempts]
     moved, wrong = torch.tensor(changed, device=first.device), ~first
     return {"accuracy_t1": share(first), "accuracy_t2": share(last), "delta": share(last) - share(first),

@@ -124,8 +124,9 @@ def two_turns(model: GPT, prompts: list[list[int]], request: list[int], end: int
     With `first` (episodes of one turn, say of another model), its attempts take the place of turn 1, as given.
     """
     assert all(prompts), f"an empty prompt: {[len(prompt) for prompt in prompts]}"
-    device, B = model.head.weight.device, len(prompts)
-    size = max(len(prompt) for prompt in prompts) + turns * (max_new_tokens + len(request) + 1)
+    device, B, each = model.head.weight.device, len(prompts), max_new_tokens + len(request) + 1
+    size = max(len(prompt) for prompt in prompts) + turns * each
+    size = size if first is None else max(size, first.tokens.shape[1] + (turns - 1) * each)  # it may be any length
     episodes, cache = empty_episodes(B, size, turns, device), Cache(model, B, size)
     if first is None:
         episodes.append(*pad(prompts, device), turn=0)

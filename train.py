@@ -45,9 +45,11 @@ class Config(World):
 
     levels: tuple[int, ...] = option((), "numbers of applications K, empty: 1-4; with --data MATH's levels, empty: all")
     init: str = option("", "a downloaded checkpoint: its folder in Hugging Face's format; empty: the small GPT")
-    data: str = option("", "MATH: its folder, or a folder or file of JSON lines; empty: the generated world")
+    data: str = option("", "MATH, MBPP, HumanEval: a folder, or a file of JSON lines; empty: the generated world")
+    task: str = option("", "what --data tests: math, mbpp, humaneval (trained on MBPP), mbpp_r; empty: as the rows are")
     subjects: tuple[str, ...] = option((), "of MATH's subjects only these, e.g. algebra,number_theory; empty: all")
     skip_bad_rows: bool = option(False, "leave rows of --data that cannot be used out, and say why")
+    timeout: float = option(5.0, "seconds that a program and its tests may take", 1e-3)
     method: str = option("score", f"what to run: {', '.join(score.METHODS)}")
     seed: int = option(0, "seed of the base model, of the training problems and of the sampling", 0)
     layers: int = option(4, "decoder layers of the small GPT", 1)
@@ -80,8 +82,8 @@ class Config(World):
 
 
 # What the base model depends on besides the world: runs that agree on these share it.
-BASE = ("init", "data", "subjects", "skip_bad_rows", "seed", "layers", "width", "heads", "hidden", "warm_steps",
-        "warm_batch", "warm_learning_rate", "device", "threads")
+BASE = ("init", "data", "task", "subjects", "skip_bad_rows", "timeout", "seed", "layers", "width", "heads", "hidden",
+        "warm_steps", "warm_batch", "warm_learning_rate", "device", "threads")
 
 
 # ---- options ---------------------------------------------------------------------------------------------------------
@@ -126,6 +128,8 @@ def check(config: Config) -> Config:
         (min(c.levels, default=1) >= 1 and len(set(c.levels)) == len(c.levels), "--levels: different numbers from 1"),
         (c.data or all(level % reach for level in c.levels),
          f"--levels must not hold a multiple of {reach}: so often applied, every permutation is the identity"),
+        (c.task in ("", "math", "mbpp", "humaneval", "mbpp_r"),
+         f"--task {c.task!r} is unknown; there are: math, mbpp, humaneval, mbpp_r"),
         (c.data or c.method != "prompt", "--method prompt needs --data: the world has no words for a critique"),
         (c.warm_steps or c.init, "--warm-steps 0 needs --init: without training the small GPT is no base model"),
         (c.width % (2 * c.heads) == 0, f"--width {c.width} must be a multiple of twice --heads {c.heads}"),
@@ -136,7 +140,7 @@ def check(config: Config) -> Config:
     read = {method: {name for stage in stages for name in stage.reads()} for method, stages in score.METHODS.items()}
     rules += [(name in read.get(c.method, ()) or getattr(c, name) == getattr(Config, name),
                f"--method {c.method} does not read {flag(name)}") for name in sorted(set().union(*read.values()))]
-    idle = set(World.__dataclass_fields__) - {"levels"} if c.data else ("subjects", "skip_bad_rows")
+    idle = set(World.__dataclass_fields__) - {"levels"} if c.data else ("task", "subjects", "skip_bad_rows", "timeout")
     rules += [(getattr(c, name) == getattr(Config, name),
                f"{flag(name)} is not read {'with' if c.data else 'without'} --data") for name in idle]
     rules += [(not c.init or getattr(c, name) == getattr(Config, name), f"{flag(name)} is not read with --init")
@@ -148,12 +152,14 @@ def check(config: Config) -> Config:
 
 
 # ---- one step --------------------------------------------------------------------------------------------------------
-def given_episodes(task: Task, problems: list[Problem], attempts: list[tuple[list[int], list[int]]],
+def given_episodes(task: Task, problems: list[Problem], attempts: list[tuple[list[int], ...]],
                    device: torch.device) -> Episodes:
-    """Episodes that nobody samples here, from the token ids of both attempts at each problem."""
+    """Episodes that nobody samples here, from the token ids of the one or two attempts at each problem."""
     request = data.encode(task.tokenizer, task.request)
-    rows = [(data.encode_prompt(task, problem), y1, request, y2) for problem, (y1, y2) in zip(problems, attempts)]
-    episodes = rollout.empty_episodes(len(rows), max(sum(map(len, row)) for row in rows), turns=2, device=device)
+    turns = len(attempts[0])
+    rows = [(data.encode_prompt(task, problem), said[0], request, said[-1])[:2 * turns]
+            for problem, said in zip(problems, attempts)]
+    episodes = rollout.empty_episodes(len(rows), max(sum(map(len, row)) for row in rows), turns, device)
     for turn, column in zip((0, 1, 0, 2), zip(*rows)):
         episodes.append(*rollout.pad(list(column), device), turn)
     episodes.ended[:] = True
@@ -171,7 +177,7 @@ def paired_attempts(config: Config, task: Task, problems: list[Problem], first: 
     """Pair-SFT's attempts: y1 as sampled; y2 a random right y1 at the same problem, or y1 again if there is none."""
     said = [[t for t, turn in zip(*row) if turn] for row in zip(first.tokens.tolist(), first.turn.tolist())]
     closed = [ids + [task.end] * (not done) for ids, done in zip(said, first.ended[:, 0].tolist())]
-    right = grade(problems, first.texts(task.tokenizer, task.end), first.tokens.device)[:, 0].tolist()
+    right = grade(config, problems, first.texts(task.tokenizer, task.end), first.tokens.device)[:, 0].tolist()
     group = lambda i: range(i - i % config.samples, i - i % config.samples + config.samples)
     others = [[j for j in group(i) if right[j] and j != i] or [i] for i in range(len(closed))]
     return [(y1, closed[rng.choice(candidates)]) for y1, candidates in zip(closed, others)]
@@ -227,10 +233,11 @@ def learn(policy: GPT, reference: GPT | None, optimizer: torch.optim.Optimizer, 
     return means | {"gradient_norm": norm.item(), "sampler_gap": gap}
 
 
-def grade(problems: list[Problem], attempts: list[list[str]], device: torch.device) -> Tensor:
-    """(B, 2) of 0 and 1: is each attempt's final answer right."""
-    return torch.tensor([[float(rewards.is_correct(text, problem.answer)) for text in texts]
-                         for problem, texts in zip(problems, attempts)], device=device)
+def grade(config: Config, problems: list[Problem], attempts: list[list[str]], device: torch.device) -> Tensor:
+    """(B, 2) of 0 and 1: is each attempt right."""
+    repeated = [problem for problem, texts in zip(problems, attempts) for _ in texts]
+    right = rewards.judge(repeated, [text for texts in attempts for text in texts], config.timeout)
+    return torch.tensor(right, dtype=torch.float32, device=device).view(len(problems), -1)
 
 
 def length(config: Config, stage: score.Stage) -> int:
@@ -253,7 +260,7 @@ def train_step(config: Config, stage: score.Stage, step: int, policy: GPT, sampl
     problems, episodes = collect(config, stage, sampler, reference, task, rng, device)
     played = time.perf_counter()
     attempts = episodes.texts(task.tokenizer, task.end)
-    r = grade(problems, attempts, device)  # (B, 2) correctness: what is reported
+    r = grade(config, problems, attempts, device)  # (B, 2) correctness: what is reported
     shaped = stage.rewards(r, getattr(config, stage.alpha) if stage.alpha else 0.0)  # (B, 2) reward: what is optimised
     advantages = shaped if stage.supervised else stage.baseline(shaped, config.samples, r)
     betas = tuple(getattr(config, name) if name else 0.0 for name in stage.betas)
@@ -265,7 +272,8 @@ def train_step(config: Config, stage: score.Stage, step: int, policy: GPT, sampl
     clock.update({"playing": played - started, "grading": graded - played, "learning": done - graded})
     changed = (r[:, 0] != r[:, 1]).nonzero()[:, 0].tolist()  # show one in which something happens
     i = changed[0] if changed else 0
-    return (describe(stage, step, episodes, r, attempts, shaped, learnt, done - started),
+    met = rewards.metrics(r, attempts, task.final)
+    return (describe(stage, step, episodes, r, met, shaped, learnt, done - started),
             show(problems[i], attempts[i], r[i].tolist()))
 
 
@@ -285,7 +293,7 @@ def play(config: Config, policy: GPT, task: Task, problems: list[Problem], tempe
 
 
 # ---- what a person sees ----------------------------------------------------------------------------------------------
-def describe(stage: score.Stage, step: int, episodes: Episodes, r: Tensor, attempts: list[list[str]], shaped: Tensor,
+def describe(stage: score.Stage, step: int, episodes: Episodes, r: Tensor, met: dict[str, float], shaped: Tensor,
              learnt: dict[str, float], seconds: float) -> dict:
     """A step's row of the CSV. Shares are of episodes; per-turn quantities end in _t1 and _t2."""
     row = {"stage": stage.name, "step": step + 1}
@@ -293,7 +301,6 @@ def describe(stage: score.Stage, step: int, episodes: Episodes, r: Tensor, attem
         row |= {f"accuracy_{turn}": r[:, i].mean().item(), f"reward_{turn}": shaped[:, i].mean().item(),
                 f"length_{turn}": (episodes.turn == i + 1).sum().item() / len(r),
                 f"truncated_{turn}": 1 - episodes.ended[:, i].float().mean().item()}
-    met = rewards.metrics(r, attempts)
     return row | {"i_to_c": met["i_to_c"], "c_to_i": met["c_to_i"], "unchanged": 1 - met["changed"],
                   **learnt, "tokens_per_second": episodes.lengths.sum().item() / seconds}
 
@@ -312,7 +319,8 @@ def show(problem: Problem, texts: list[str], right: list[float]) -> str:
     """One whole episode, right and wrong marked."""
     said = [f"    attempt {turn} [{'right' if ok else 'wrong'}] {text}"
             for turn, (text, ok) in enumerate(zip(texts, right), 1)]
-    return "\n".join([f"    problem           {problem.question}   (answer: {problem.answer})", *said])
+    asked = problem.question + f"   (answer: {problem.answer})" * (not problem.tests)
+    return "\n".join([f"    problem           {asked}", *said])
 
 
 def table(results: dict[str, dict]) -> str:
@@ -370,32 +378,38 @@ def draw_curves(history: list[dict], results: dict[str, dict], path: Path):
 
 # ---- evaluation ------------------------------------------------------------------------------------------------------
 def make_task(config: Config) -> Task:
-    """The generated world, or MATH as read from --data, in the tokens of --init."""
+    """The generated world, or what --data holds, in the tokens of --init."""
     tokenizer = data.load_tokenizer(Path(config.init)) if config.init else None
     if not config.data:
         return data.world_task(config, config.eval_problems, tokenizer)
-    path = Path(config.data)
-    train, test, bad = data.read_math(path, config.levels, config.subjects, config.seed, config.skip_bad_rows)
+    trains = config.warm_steps or any(length(config, stage) for stage in score.METHODS[config.method])
+    train, test, bad = data.read_problems(Path(config.data), config.task, config.levels, config.subjects, config.seed,
+                                          config.skip_bad_rows, config.timeout, bool(trains))
     print(f"{config.data}: {len(train):,} training and {len(test):,} test problems, {len(bad)} bad rows left out"
           + "".join(f"\n    {reason}" for reason in bad[:10]))
-    request = data.MATH_CRITIQUE if config.method == "prompt" else data.MATH_REQUEST
-    return data.math_task(train, test[:config.eval_problems], request, tokenizer)
+    if not test[0].tests and config.timeout != Config.timeout:
+        raise BadInput("--timeout is not read with MATH: no program is run there")
+    return data.chat_task(train, test[:config.eval_problems], tokenizer, critique=config.method == "prompt")
 
 
 def evaluate(config: Config, policy: GPT, task: Task, name: str) -> dict:
     """The metrics on the held-out problems, greedy and at temperature 1, and one episode as text: a corrected one if
-    there is one."""
+    there is one. With --task mbpp_r the first attempts are given, and wrong."""
     result, device, problems = {}, policy.head.weight.device, task.test
     batch = min(1024, 2 * config.problems * config.samples)
     for way, temperature in (("greedy", 0.0), ("sampled", 1.0)):
         generator, attempts = torch.Generator(device).manual_seed(config.seed), []
         for i in tqdm(range(0, len(problems), batch), desc=f"evaluate {name}, {way}", leave=False, disable=None):
-            episodes = play(config, policy, task, problems[i:i + batch], temperature, generator)
+            part, first = problems[i:i + batch], None
+            if config.task == "mbpp_r":
+                given = [(task.tokenizer.encode_ordinary(problem.wrong) + [task.end],) for problem in part]
+                first = given_episodes(task, part, given, device)
+            episodes = play(config, policy, task, part, temperature, generator, first=first)
             attempts += episodes.texts(task.tokenizer, task.end)
-        r = grade(problems, attempts, device)
+        r = grade(config, problems, attempts, device)
         checks = [data.is_truthful(p.question, text) for p, texts in zip(problems, attempts) for text in texts]
         truthful = sum(c is True for c in checks) / len(checks) if any(c is not None for c in checks) else math.nan
-        result[way] = rewards.metrics(r, attempts) | {"truthful": truthful}
+        result[way] = rewards.metrics(r, attempts, task.final) | {"truthful": truthful}
         if way == "greedy":
             chosen = int((r[:, 1] - r[:, 0]).argmax())
             result["example"] = show(problems[chosen], attempts[chosen], r[chosen].tolist())
@@ -545,7 +559,7 @@ def run(config: Config):
     print(f"{config.method}, seed {config.seed}: {size:,} parameters, {task.tokenizer.n_vocab} words, {device.type}, "
           f"{config.threads} CPU thread{'s' * (config.threads > 1)}, in {folder}")
     base_model(config, policy, task, clock)
-    if task.train:
+    if config.data:
         names = {"train": [p.name for p in task.train], "test": [p.name for p in task.test]}
         write(folder / "split.json", lambda path: path.write_text(json.dumps(names, indent=1)))
     reference = copy.deepcopy(policy).requires_grad_(False)

@@ -33,18 +33,18 @@ def original(tmp_path):
 
 
 def test_the_original_folder_keeps_its_split(original):
-    train_set, test_set, bad = data.read_math(original)
+    train_set, test_set, bad = data.read_problems(original)
     assert [p.question for p in test_set] == ["What is $7+1$?", "What is $8+1$?"] and len(train_set) == 7 and not bad
     assert test_set[0] == data.Problem("What is $7+1$?", "8", (), "It is $\\boxed{8}$.", test_set[0].name)
     assert test_set[0].name.endswith("7.json")
 
 
 def test_levels_and_subjects_choose(original):
-    assert [p.answer for p in data.read_math(original, levels=(5,))[0]] == ["10"]
-    assert [p.answer for p in data.read_math(original, subjects=("Number Theory",))[1]] == ["9"]
-    assert len(data.read_math(original, levels=(2, 5), subjects=("algebra", "number_theory"))[0]) == 7
+    assert [p.answer for p in data.read_problems(original, levels=(5,))[0]] == ["10"]
+    assert [p.answer for p in data.read_problems(original, subjects=("Number Theory",))[1]] == ["9"]
+    assert len(data.read_problems(original, levels=(2, 5), subjects=("algebra", "number_theory"))[0]) == 7
     with pytest.raises(data.BadInput, match="geometry.*there are: algebra, number_theory"):
-        data.read_math(original, subjects=("geometry",))
+        data.read_problems(original, subjects=("geometry",))
 
 
 def test_json_lines_as_in_math_500(tmp_path):
@@ -53,14 +53,14 @@ def test_json_lines_as_in_math_500(tmp_path):
             for i in range(4)]
     write(tmp_path / "train.jsonl", *rows[:2])
     write(tmp_path / "test.jsonl", *rows[2:])
-    train_set, test_set, _ = data.read_math(tmp_path, levels=(3,), subjects=("counting_and_probability",))
+    train_set, test_set, _ = data.read_problems(tmp_path, levels=(3,), subjects=("counting_and_probability",))
     assert [p.answer for p in train_set] == ["1.0", "2.0"] and [p.answer for p in test_set] == ["3.0", "4.0"]
     assert train_set[1].name.endswith("train.jsonl:2")
 
 
 def test_an_answer_without_a_solution_still_warms_up(tmp_path):
     file = write(tmp_path / "all.jsonl", *[row(i, solution=None, answer="5") for i in range(40)])
-    assert {p.solution for p in data.read_math(file)[0]} == {"\\boxed{5}"}
+    assert {p.solution for p in data.read_problems(file)[0]} == {"\\boxed{5}"}
 
 
 def test_a_file_without_a_split_is_split_by_seed_and_text(tmp_path):
@@ -68,10 +68,10 @@ def test_a_file_without_a_split_is_split_by_seed_and_text(tmp_path):
     first = write(tmp_path / "a.jsonl", *[row(i) for i in range(300)])
     second = write(tmp_path / "b.jsonl", *[row(i, problem=f"What  is\n$ {i} + 1 $ ?") for i in reversed(range(300))])
     text = lambda problems: {data.squeeze(p.question) for p in problems}
-    train_set, test_set, _ = data.read_math(first)
+    train_set, test_set, _ = data.read_problems(first)
     assert 30 < len(test_set) < 100 and len(train_set) + len(test_set) == 300 and not text(train_set) & text(test_set)
-    assert text(data.read_math(second)[1]) == text(test_set)
-    assert text(data.read_math(first, seed=1)[1]) != text(test_set)
+    assert text(data.read_problems(second)[1]) == text(test_set)
+    assert text(data.read_problems(first, seed=1)[1]) != text(test_set)
 
 
 @pytest.mark.parametrize("content, said", [
@@ -89,31 +89,31 @@ def test_bad_rows_are_named_with_file_and_row(tmp_path, content, said):
     file = tmp_path / "some.jsonl"
     file.write_bytes(b"\n".join([*good, content]) + b"\n")
     with pytest.raises(data.BadInput, match=r"some\.jsonl:41: .*1 bad row in all.*--skip-bad-rows") as refused:
-        data.read_math(file)
+        data.read_problems(file)
     assert said in str(refused.value) and "\n" not in str(refused.value)
-    train_set, test_set, bad = data.read_math(file, skip_bad_rows=True)
+    train_set, test_set, bad = data.read_problems(file, skip_bad_rows=True)
     assert len(train_set) + len(test_set) == 40 and len(bad) == 1 and said in bad[0]
 
 
 def test_a_training_problem_that_is_also_a_test_problem_is_left_out_of_training(original):
     write(original / "train" / "algebra" / "copy.json", row(7, problem="What is  $7 + 1$ ?"))
     with pytest.raises(data.BadInput, match="copy.json: the same problem as .*7.json"):
-        data.read_math(original)
-    train_set, test_set, _ = data.read_math(original, skip_bad_rows=True)
+        data.read_problems(original)
+    train_set, test_set, _ = data.read_problems(original, skip_bad_rows=True)
     assert len(train_set) == 7 and "8" in [p.answer for p in test_set]
 
 
 def test_parquet_and_nothing_at_all_are_refused_in_one_line(tmp_path):
     with pytest.raises(data.BadInput, match="no .json or .jsonl"):
-        data.read_math(tmp_path)
+        data.read_problems(tmp_path)
     (tmp_path / "train.parquet").write_bytes(b"PAR1")
     with pytest.raises(data.BadInput, match="to_json"):
-        data.read_math(tmp_path)
+        data.read_problems(tmp_path)
 
 
 def test_the_words_of_the_turns():
     """The request is one text for right and wrong first attempts, and a question cannot smuggle in special tokens."""
-    task = data.math_task([], [])
+    task = data.chat_task([], [])
     assert task.prompt.count("{question}") == 1 and "\\boxed" in task.prompt
     for word in ("might", "error", "correct", "ewrite"):
         assert word in task.request
@@ -134,7 +134,7 @@ def test_chat_markers_of_a_family(tmp_path):
             "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")}[family]
         tokenizer = tiktoken.Encoding("test", pat_str=r"(?s:.)", mergeable_ranks={bytes([i]): i for i in range(256)},
                                       special_tokens={name: 256 + i for i, name in enumerate(special)})
-        task = data.math_task([], [], tokenizer=tokenizer)
+        task = data.chat_task([], [], tokenizer=tokenizer)
         ids = data.encode_prompt(task, data.Problem("What is $1+1$?", "2")) + list(b"Y1") + [task.end]
         ids += data.encode(tokenizer, task.request)
         question = data.MATH_PROMPT.replace("{question}", "What is $1+1$?")

@@ -214,7 +214,7 @@ def test_a_real_checkpoint():
     rng, letters = random.Random(0), "aeTi sS'  \n\n\t0129.,$\\{}()^_é中文字😀½²ⅷ\u00a0\u3000\r-+*/=<>|Ωd"
     for text in ("".join(rng.choices(letters, k=rng.randint(0, 60))) for _ in range(20_000)):
         assert mine.encode_ordinary(text) == words.encode(text, add_special_tokens=False), repr(text)
-    task = data.math_task([], [], tokenizer=mine)
+    task = data.chat_task([], [], tokenizer=mine)
     prompt = data.encode_prompt(task, data.Problem("What is $12+30$?", "42"))
     greedy = theirs.generate(torch.tensor([prompt]), max_new_tokens=40, do_sample=False)[0].tolist()
     episodes = rollout.two_turns(loaded, [prompt], [], task.end, 40, 0.0, turns=1)
