@@ -323,8 +323,8 @@ def read_problems(path: Path, task: str = "", levels: tuple[int, ...] = (), subj
     for split in ("train", "test") if trains else ("test",):
         if not kept[split]:
             known = ", ".join(sorted({subject or kind for _, kind, *_, subject in rows}))
-            raise BadInput(f"--data {path}: no {split} problem of {wanted[split]} left with levels {levels or 'all'} and subjects "
-                           f"{subjects or 'all'}; there are: {known}")
+            raise BadInput(f"--data {path}: no {split} problem of {wanted[split]} left with levels {levels or 'all'} "
+                           f"and subjects {subjects or 'all'}; there are: {known}")
     return kept["train"], kept["test"], bad
 
 
@@ -354,10 +354,11 @@ def text_in(place: str, row: dict, *fields: str) -> str:
 def mbpp_problem(place: str, row: dict) -> Problem:
     """A row of MBPP. The question shows the first test alone: it names the function, and what it must return for other
     arguments cannot be copied."""
-    text, code, tests = text_in(place, row, "text", "prompt"), text_in(place, row, "code"), row.get("test_list")
-    if not isinstance(tests, list) or not tests or not all(isinstance(test, str) for test in tests):
-        raise ValueError(f"{place}: no tests (field 'test_list', a list of asserts)")
-    setup = "\n".join([*(row.get("test_imports") or []), row.get("test_setup_code") or ""]).strip()
+    text, code = text_in(place, row, "text", "prompt"), text_in(place, row, "code")
+    lists = imports, setup, tests = row.get("test_imports") or [], [row.get("test_setup_code") or ""], row.get("test_list")
+    if not tests or not all(isinstance(lines, list) and all(isinstance(line, str) for line in lines) for lines in lists):
+        raise ValueError(f"{place}: no tests ('test_list' is a list of asserts, 'test_imports' of imports if it is there)")
+    setup = "\n".join(imports + setup).strip()
     shown = f"{setup}\n{tests[0]}".strip()
     wrong = fenced(text_in(place, row, "wrong")) if "wrong" in row else ""
     return Problem(f"{text.strip()}\nIt has to pass tests like this one:\n{shown}", "", (setup, *tests), fenced(code),
