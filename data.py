@@ -355,10 +355,11 @@ def mbpp_problem(place: str, row: dict) -> Problem:
     """A row of MBPP. The question shows the first test alone: it names the function, and what it must return for other
     arguments cannot be copied."""
     text, code = text_in(place, row, "text", "prompt"), text_in(place, row, "code")
-    lists = imports, setup, tests = row.get("test_imports") or [], [row.get("test_setup_code") or ""], row.get("test_list")
-    if not tests or not all(isinstance(lines, list) and all(isinstance(line, str) for line in lines) for lines in lists):
-        raise ValueError(f"{place}: no tests ('test_list' is a list of asserts, 'test_imports' of imports if it is there)")
-    setup = "\n".join(imports + setup).strip()
+    imports, setup, tests = row.get("test_imports") or [], row.get("test_setup_code") or "", row.get("test_list")
+    lists = isinstance(imports, list) and isinstance(tests, list) and tests
+    if not lists or not all(isinstance(code, str) for code in (*imports, setup, *tests)):
+        raise ValueError(f"{place}: no tests ('test_list' and 'test_imports' are lists of code, the first not empty)")
+    setup = "\n".join([*imports, setup]).strip()
     shown = f"{setup}\n{tests[0]}".strip()
     wrong = fenced(text_in(place, row, "wrong")) if "wrong" in row else ""
     return Problem(f"{text.strip()}\nIt has to pass tests like this one:\n{shown}", "", (setup, *tests), fenced(code),

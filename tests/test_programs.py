@@ -225,8 +225,10 @@ def test_all_of_human_eval(capsys):
 
 @pytest.mark.parametrize("task", ["mbpp", "humaneval", "mbpp_r"])
 def test_the_whole_command(both, task, capsys):
-    """A few steps: the words, the split and, for MBPP-R, first attempts that are given and wrong."""
-    out = both / "out"
+    """A few steps: the words, the split and, for MBPP-R, first attempts that are given and wrong, and here longer than
+    any that the policy could write."""
+    out, long = both / "out", "def plus_510(x):\n    return 0  #" + " wrong" * 200
+    write(both / "mbpp.jsonl", *map(mbpp, (11, 601, 974)), mbpp(510, wrong=long))
     train.main([*TINY, "--data", str(both), "--out", str(out), *(["--task", task] if task != "humaneval" else [])])
     said = capsys.readouterr().out
     assert "2 training and 2 test problems, 0 bad rows" in said and "(answer:" not in said
