@@ -563,7 +563,8 @@ def run(config: Config):
         names = {"train": [p.name for p in task.train], "test": [p.name for p in task.test]}
         write(folder / "split.json", lambda path: path.write_text(json.dumps(names, indent=1)))
     reference = copy.deepcopy(policy).requires_grad_(False)
-    state = run_stages(config, folder, score.METHODS[config.method], policy, reference, task, clock)
+    stages = tuple(stage for stage in score.METHODS[config.method] if length(config, stage))  # none: evaluate only
+    state = run_stages(config, folder, stages, policy, reference, task, clock)
     if config.init:
         save_pretrained(policy, folder / "model", like=config.init)
     draw_curves(state["history"], state["results"], folder / "curves.png")

@@ -256,6 +256,13 @@ def test_a_policy_that_repairs_scores_on_mbpp_r(both, monkeypatch):
     assert (greedy["accuracy_t1"], greedy["accuracy_t2"], greedy["i_to_c"]) == (0.0, 0.5, 0.5)
 
 
+def test_no_steps_is_evaluation_alone(both):
+    """It used to end in an error: the picture looked for the ends of stages that had no step."""
+    steps = "--stage-one-steps 0 --stage-two-steps 0".split()
+    train.main([*TINY, *steps, "--data", str(both), "--out", str(both / "out")])
+    assert list(json.loads((both / "out" / "score-seed0" / "results.json").read_text())["results"]) == ["base"]
+
+
 def test_human_eval_alone_can_be_evaluated_but_not_trained_on(both, capsys, monkeypatch):
     (both / "mbpp.jsonl").unlink()
     arguments = [*TINY, "--data", str(both), "--out", str(both / "out")]
