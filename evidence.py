@@ -78,7 +78,7 @@ def run(methods: list[str], seeds: list[int], name: str, jobs: int, options: lis
 def interval(values: list[float]) -> str:
     """Mean and half of its 95 % interval (Student), in points: "+17.2 ± 1.3"."""
     mean = 100 * statistics.mean(values)
-    if len(values) < 2:
+    if len(values) < 2 or math.isnan(mean):  # nan: there was nothing to measure, as truthfulness without verdicts
         return f"{mean:.1f}"
     t = STUDENT[len(values) - 2] if len(values) - 2 < len(STUDENT) else 1.96
     return f"{mean:.1f} ± {100 * t * statistics.stdev(values) / math.sqrt(len(values)):.1f}"
