@@ -90,20 +90,25 @@ def reports(name: str) -> list[dict]:
     return sorted(found, key=lambda report: (report["config"]["method"], report["config"]["seed"]))
 
 
-def finals(name: str, way: str) -> dict[str, dict[int, dict]]:
-    """method -> seed -> the metrics after its last stage; the base model counts as the first method."""
+def metrics_of(name: str, way: str, stage: int = -1) -> dict[str, dict[int, dict]]:
+    """method -> seed -> the metrics after its last stage; with stage 0, those of the base model that it started from."""
     runs: dict[str, dict[int, dict]] = {}
     for report in reports(name):
-        stages, seed = report["results"], report["config"]["seed"]
-        runs.setdefault("base", {})[seed] = stages["base"][way]
-        runs.setdefault(report["config"]["method"], {})[seed] = list(stages.values())[-1][way]
+        result = list(report["results"].values())[stage][way]
+        runs.setdefault(report["config"]["method"], {})[report["config"]["seed"]] = result
     return runs
 
 
-def paired(runs: dict, method: str, other: str, metric: str) -> tuple[float, float, int]:
-    """Mean over the seeds that both have of method - other, in points, its standard error, and how many seeds."""
-    both = sorted(set(runs.get(method, {})) & set(runs.get(other, {})))
-    gaps = [100 * (runs[method][seed][metric] - runs[other][seed][metric]) for seed in both]
+def finals(name: str, way: str) -> dict[str, dict[int, dict]]:
+    """The same behind a row "base": of each seed the base model of the first method that has it."""
+    bases = metrics_of(name, way, 0).values()
+    return {"base": {seed: result for seeds in reversed(bases) for seed, result in seeds.items()},
+            **metrics_of(name, way)}
+
+
+def paired(ours: dict[int, dict], theirs: dict[int, dict], metric: str) -> tuple[float, float, int]:
+    """Mean over the seeds that both have of ours - theirs, in points, its standard error, and how many seeds."""
+    gaps = [100 * (ours[seed][metric] - theirs[seed][metric]) for seed in sorted(ours.keys() & theirs.keys())]
     if len(gaps) < 2:
         return math.nan, math.nan, len(gaps)
     return statistics.mean(gaps), statistics.stdev(gaps) / math.sqrt(len(gaps)), len(gaps)
@@ -125,7 +130,7 @@ def table(name: str, way: str) -> str:
     runs = finals(name, way)
     lines = [f"| method | seeds | {' | '.join(METRICS)} | delta minus score's |", "|---" * (len(METRICS) + 3) + "|"]
     for method, seeds in runs.items():
-        mean, error, both = paired(runs, method, "score", "delta")
+        mean, error, both = paired(seeds, runs.get("score", {}), "delta")
         gap = f"{mean:+.1f} (se {error:.1f})" if both > 1 and method not in ("score", "base") else ""
         cells = [interval([result[metric] for result in seeds.values()]) for metric in METRICS]
         lines.append(f"| {method} | {len(seeds)} | " + " | ".join(cells) + f" | {gap} |")
@@ -135,11 +140,13 @@ def table(name: str, way: str) -> str:
 
 
 def claims(name: str, way: str) -> str:
-    """Markdown: each claim of the paper as a paired difference over seeds; 3 standard errors or more decide."""
-    runs = finals(name, way)
+    """Markdown: each claim of the paper as a paired difference over seeds; 3 standard errors or more decide. "base" is
+    the base model that the method itself started from."""
+    runs, bases = metrics_of(name, way), metrics_of(name, way, 0)
     lines = ["| the paper | measured | difference | se | seeds | verdict |", "|---" * 6 + "|"]
     for claim, method, other, metric, sign in CLAIMS:
-        mean, error, seeds = paired(runs, method, other, metric)
+        theirs = bases.get(method, {}) if other == "base" else runs.get(other, {})
+        mean, error, seeds = paired(runs.get(method, {}), theirs, metric)
         verdict = "not run" if seeds < 2 else "not confirmed" if abs(mean) < 3 * error or mean == 0 else \
             "confirmed" if mean * sign > 0 else "the other way"
         lines.append(f"| {claim} | {metric} of {method} minus {other} | {mean:+.1f} | {error:.1f} | {seeds} | {verdict} |")
@@ -154,8 +161,9 @@ def picture(names: list[str], way: str, knob: str, path: Path):
     figure, axes = pyplot.subplots(figsize=(9, 4.5), constrained_layout=True)
     points: dict[str, dict] = {}  # method -> place on the x axis -> (mean, half of the interval)
     for name in names:
+        config = next((report["config"] for report in reports(name)), {})
         for method, seeds in finals(name, way).items():
-            place = reports(name)[0]["config"][knob] if knob else f"{method}\n({name}, n={len(seeds)})"
+            place = config[knob] if knob else f"{method}\n({name}, n={len(seeds)})"
             mean, half = (interval([result["delta"] for result in seeds.values()]) + " ± nan").split(" ± ")[:2]
             points.setdefault(method, {})[place] = float(mean), float(half)
     for method, over in points.items():

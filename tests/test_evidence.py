@@ -17,11 +17,11 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def result_file(place, method, seed, delta, name="default", careless=0.0):
+def result_file(place, method, seed, delta, name="default", careless=0.0, base=0.0):
     shares = dict.fromkeys(evidence.METRICS, 0.5)
     folder = place / "results" / name
     folder.mkdir(parents=True, exist_ok=True)
-    stages = {"base": {"greedy": shares | {"delta": 0.0}}, "Stage II": {"greedy": shares | {"delta": delta}}}
+    stages = {"base": {"greedy": shares | {"delta": base}}, "Stage II": {"greedy": shares | {"delta": delta}}}
     report = {"config": {"method": method, "seed": seed, "careless": careless}, "results": stages}
     (folder / f"{method}-seed{seed}.json").write_text(json.dumps(report))
 
@@ -70,6 +70,18 @@ def test_claims_are_decided_by_three_standard_errors(place, monkeypatch):
     assert [row[-1].strip(" |") for row in rows] == ["confirmed", "the other way", "not confirmed", "not confirmed",
                                                      "not run", "not run"]
     assert rows[0][2:5] == ["-7.3", "1.8", "3"]
+
+
+def test_a_claim_against_the_base_is_against_the_method_s_own(place, monkeypatch):
+    """On another processor the same seed makes another base model: star's gains are 2, 3, 4 points over its own."""
+    monkeypatch.setattr(evidence, "CLAIMS", [("gains", "star", "base", "delta", 1)])
+    for seed, gain in enumerate([0.02, 0.03, 0.04]):
+        result_file(place, "score", seed, 0.2, base=0.01)
+        result_file(place, "star", seed, 0.05 + gain, base=0.05)
+        result_file(place, "star_plus", seed, 0.2, base=0.5)
+    assert "| +3.0 | 0.6 | 3 | confirmed |" in evidence.claims("default", "greedy")
+    assert "| base | 3 |" in evidence.table("default", "greedy")
+    assert evidence.finals("default", "greedy")["base"][0]["delta"] == 0.01  # of the first method, score
 
 
 def test_claims_are_about_methods_and_metrics_that_exist():
