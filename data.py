@@ -28,8 +28,7 @@ from typing import Callable, Iterator
 
 import tiktoken
 
-import rewards
-from rewards import extract_answer, extract_code
+from rewards import extract_answer, extract_code, judge
 
 END = "<|end|>"  # ends every attempt in the tokenizers made here
 REQUEST = " There might be an error in the attempt above. Correct it if there is one, and rewrite the solution. "
@@ -211,6 +210,7 @@ MATH_REQUEST = ("There might be an error in the solution above. If there is one,
                 "whole solution, with the final answer as \\boxed{...} at the end.")
 MATH_CRITIQUE = ("Review the solution above: say of each step whether it holds, and what is wrong where not. Then "
                  "rewrite the solution in the light of your review, with the final answer as \\boxed{...} at the end.")
+TASKS = ("math", "mbpp", "humaneval", "mbpp_r")  # what can be read and tested
 
 
 def squeeze(text: str) -> str:
@@ -381,7 +381,7 @@ def human_eval_problem(place: str, row: dict) -> Problem:
 def runnable(problems: list[Problem], timeout: float, bad: list[str]) -> list[Problem]:
     """The problems whose solution passes its own tests; what is wrong with the others is added to `bad`."""
     try:
-        right = rewards.judge(problems, [problem.solution for problem in problems], timeout)
+        right = judge(problems, [problem.solution for problem in problems], timeout)
     except RuntimeError as error:  # no sandbox on this machine
         raise BadInput(f"--data: {error}") from error
     bad += [f"{p.name}: the solution fails its own tests, or takes more than {timeout:g} s (--timeout)"
@@ -411,7 +411,7 @@ def repairs(problems: list[Problem], timeout: float, bad: list[str]) -> list[Pro
     for problem in problems:
         tries = [problem.wrong] if problem.wrong else map(fenced, changed_programs(extract_code(problem.solution)))
         both = [replace(problem, tests=("",)), problem]
-        wrong = next((text for text in tries if rewards.judge(both, [text, text], timeout) == [True, False]), "")
+        wrong = next((text for text in tries if judge(both, [text, text], timeout) == [True, False]), "")
         if wrong:
             found.append(replace(problem, wrong=wrong))
         else:

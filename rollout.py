@@ -125,8 +125,8 @@ def two_turns(model: GPT, prompts: list[list[int]], request: list[int], end: int
     """
     assert all(prompts), f"an empty prompt: {[len(prompt) for prompt in prompts]}"
     device, B, each = model.head.weight.device, len(prompts), max_new_tokens + len(request) + 1
-    size = max(len(prompt) for prompt in prompts) + turns * each
-    size = size if first is None else max(size, first.tokens.shape[1] + (turns - 1) * each)  # it may be any length
+    after_one = max(len(prompt) for prompt in prompts) + each if first is None else first.tokens.shape[1]
+    size = after_one + (turns - 1) * each
     episodes, cache = empty_episodes(B, size, turns, device), Cache(model, B, size)
     if first is None:
         episodes.append(*pad(prompts, device), turn=0)

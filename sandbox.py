@@ -62,6 +62,7 @@ ALLOWED = (
     "295-296 309 316 318 324 326-328 332 334 439 441 449 454-456")  # getrandom, statx, rseq
 PLAIN = {type(None), bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, range, slice,
          deque, Decimal, Fraction, date, datetime, time, timedelta}
+PLAIN_CLASSES = {(kind.__module__, kind.__qualname__): kind for kind in PLAIN}
 KINDS = (bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset)  # what a program's class may extend
 
 
@@ -209,7 +210,7 @@ def confine(home: str):
 
 
 def run_program(program: str, tests: Connection, timeout: float, home: str):
-    """Run the program, then send its names, then answer calls until the tests hang up."""
+    """Answer calls until the tests hang up. The first is to run the program, whose names are the answer."""
     os.dup2(tests.fileno(), 3)  # 0, 1 and 2 are the null device; all others will be closed
     tests = Connection(3)
     os.chdir(home)
@@ -219,14 +220,14 @@ def run_program(program: str, tests: Connection, timeout: float, home: str):
     module = sys.modules["program"] = types.ModuleType("program")
     link = Link(tests, trusted=False)
 
-    def run():
+    def run(_):
         exec(compile(program, "program", "exec"), module.__dict__)
         return {name: value for name, value in module.__dict__.items() if not name.startswith("__")}
 
-    link.answer(run)
+    operations = OPERATIONS | {"run": run}
     while True:
         operation, target, arguments, keywords = link.receive()
-        link.answer(lambda: OPERATIONS[operation](target, *arguments, **keywords), arguments)
+        link.answer(lambda: operations[operation](target, *arguments, **keywords), arguments)
 
 
 OPERATIONS = {
@@ -256,7 +257,7 @@ class Link:
         """Receive and unpickle. The tests' process gets plain values and proxies, whatever the bytes say."""
         return Reader(io.BytesIO(self.pipe.recv_bytes(MESSAGE)), self).load()
 
-    def answer(self, action, arguments=()):
+    def answer(self, action, arguments):
         """The program's side: do it and send how it ended, what came out, and the arguments, which may have changed."""
         try:
             self.send((True, action(), arguments))
@@ -266,8 +267,7 @@ class Link:
 
     def ask(self, operation, target=None, arguments=(), keywords={}):
         """The tests' side: returns or raises what the program's side did, and changes the arguments as it did."""
-        if operation != "run":
-            self.send((operation, target, arguments, keywords))
+        self.send((operation, target, arguments, keywords))
         done, result, changed = self.receive()
         if not done:
             kind = getattr(builtins, result[0], None)
@@ -343,7 +343,6 @@ class Proxy:
 for _name in set(OPERATIONS) - {"__eq__"}:
     setattr(Proxy, _name, lambda self, *arguments, _name=_name, **keywords:
             self._link.ask(_name, self, arguments, keywords))
-PLAIN_CLASSES = {(kind.__module__, kind.__qualname__): kind for kind in PLAIN}
 
 
 # ---- the tests' process ----------------------------------------------------------------------------------------------

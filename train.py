@@ -9,7 +9,7 @@ is one loop, `train_stage`. It serves the base model's supervised warm start, bo
 differ in a row of data (score.Stage), not in code.
 
 Every step draws its randomness from (seed, stage, step) alone, so a resumed run repeats the numbers of an
-uninterrupted one, bit for bit on a CPU with the same number of threads.
+uninterrupted one, bit for bit on a CPU of the same kind with the same number of threads.
 """
 import argparse
 import copy
@@ -128,8 +128,7 @@ def check(config: Config) -> Config:
         (min(c.levels, default=1) >= 1 and len(set(c.levels)) == len(c.levels), "--levels: different numbers from 1"),
         (c.data or all(level % reach for level in c.levels),
          f"--levels must not hold a multiple of {reach}: so often applied, every permutation is the identity"),
-        (c.task in ("", "math", "mbpp", "humaneval", "mbpp_r"),
-         f"--task {c.task!r} is unknown; there are: math, mbpp, humaneval, mbpp_r"),
+        (c.task in ("", *data.TASKS), f"--task {c.task!r} is unknown; there are: {', '.join(data.TASKS)}"),
         (c.data or c.method != "prompt", "--method prompt needs --data: the world has no words for a critique"),
         (c.warm_steps or c.init, "--warm-steps 0 needs --init: without training the small GPT is no base model"),
         (c.width % (2 * c.heads) == 0, f"--width {c.width} must be a multiple of twice --heads {c.heads}"),
@@ -547,14 +546,16 @@ def run(config: Config):
     """The whole path: base model, stages, report."""
     device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.set_num_threads(config.threads)
-    task = make_task(config)
     settings = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if not f.metadata["free"]}
-    folder = open_folder(Path(config.out) / f"{config.method}-seed{config.seed}", settings)
+    folder = Path(config.out) / f"{config.method}-seed{config.seed}"
     if (folder / "results.json").exists():
+        open_folder(folder, settings)
         print(f"{folder} holds this run, finished; remove the folder to run it again.")
         return print(table(json.loads((folder / "results.json").read_text())["results"]))
+    task = make_task(config)
     clock, started = Counter(), time.perf_counter()
     policy = make_policy(config, task, device)
+    open_folder(folder, settings)  # after all that can be wrong with --data and --init
     size = sum(weight.numel() for weight in policy.parameters())
     print(f"{config.method}, seed {config.seed}: {size:,} parameters, {task.tokenizer.n_vocab} words, {device.type}, "
           f"{config.threads} CPU thread{'s' * (config.threads > 1)}, in {folder}")

@@ -204,6 +204,14 @@ def test_the_loop_trains_a_checkpoint_and_writes_one(tmp_path, task, capsys):
     assert "attempt 2 [" in capsys.readouterr().out
 
 
+def test_an_unreadable_checkpoint_leaves_no_folder(tmp_path, capsys):
+    (tmp_path / "start").mkdir()
+    trained_tokenizer(tmp_path / "start", "qwen2")
+    with pytest.raises(SystemExit):
+        train.main(["--init", str(tmp_path / "start"), "--out", str(tmp_path / "out"), "--eval-problems", "4"])
+    assert "config.json" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_a_real_checkpoint():
     """CHECKPOINT=FOLDER python -m pytest -m slow tests/test_pretrained.py: the same for one that was downloaded."""

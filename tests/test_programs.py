@@ -238,6 +238,15 @@ def test_the_whole_command(both, task, capsys):
     assert ("attempt 1 [wrong] ```python\ndef plus_11" in result["example"]) == (task == "mbpp_r")
 
 
+def test_a_finished_run_is_shown_without_judging_anything(both, capsys, monkeypatch):
+    """Every reference solution used to be judged again first."""
+    arguments = [*TINY, "--data", str(both), "--out", str(both / "out")]
+    train.main(arguments)
+    monkeypatch.setattr(data, "read_problems", None)
+    train.main(arguments)
+    assert "holds this run, finished" in capsys.readouterr().out
+
+
 def test_a_policy_that_repairs_scores_on_mbpp_r(both, monkeypatch):
     """Accuracy@t1 is 0 by construction; a second attempt that is the solution counts, at its own problem only."""
     config = train.parse([*TINY, "--data", str(both), "--task", "mbpp_r"])
