@@ -21,12 +21,14 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 @dataclass(frozen=True)
 class GPTConfig:
     """Shape of a decoder. `kv_heads` < `heads` is grouped-query attention; `qkv_bias` is Qwen2's, `qk_norm` Qwen3's;
-    `rope_scaling` is Llama 3's (factor, low, high, original positions); `tied` shares the embedding with the head."""
+    `rope_scaling` is Llama 3's (factor, low, high, original positions); `tied` shares the embedding with the head;
+    `positions` is the longest text a checkpoint was made for (the small GPT takes any)."""
 
     vocab_size: int
     layers: int = 4
@@ -41,6 +43,7 @@ class GPTConfig:
     qkv_bias: bool = False
     qk_norm: bool = False
     tied: bool = False
+    positions: int = 2 ** 31
 
 
 class Cache:
@@ -136,7 +139,7 @@ class Block(nn.Module):
 class GPT(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
-        self.config = config
+        self.config, self.recompute = config, False  # recompute: keep no more than the input of a block for backward
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(config.width, config.norm_eps)
@@ -170,7 +173,8 @@ class GPT(nn.Module):
         x = self.embedding(tokens)
         cos, sin = cos[:, :, None].to(x.dtype), sin[:, :, None].to(x.dtype)  # (B or 1, T, 1, D)
         for block, layer_memory in zip(self.blocks, memory):
-            x = block(x, cos, sin, layer_memory)
+            inputs = x, cos, sin, layer_memory
+            x = checkpoint(block, *inputs, use_reentrant=False) if self.recompute and cache is None else block(*inputs)
         return self.norm(x)
 
     def forward(self, tokens: Tensor, cache: Cache | None = None, counts: Tensor | None = None) -> Tensor:
@@ -209,7 +213,8 @@ def read_config(folder: Path) -> GPTConfig:
         head_width=c.get("head_dim") or c["hidden_size"] // c["num_attention_heads"], hidden=c["intermediate_size"],
         rope_theta=c.get("rope_theta") or rope.get("rope_theta", 10_000.0), norm_eps=c["rms_norm_eps"],
         rope_scaling=tuple(float(rope[name]) for name in scaling) if rope_type == "llama3" else None,
-        qkv_bias=kind == "qwen2", qk_norm=kind == "qwen3", tied=bool(c.get("tie_word_embeddings")))
+        qkv_bias=kind == "qwen2", qk_norm=kind == "qwen3", tied=bool(c.get("tie_word_embeddings")),
+        positions=c.get("max_position_embeddings") or GPTConfig.positions)
 
 
 def their_names(c: GPTConfig) -> dict[str, list[tuple[str, int]]]:

@@ -28,6 +28,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint as recomputed
 from tqdm import tqdm
 
 import data
@@ -73,6 +74,8 @@ class Config(World):
     max_new_tokens: int = option(0, "longest attempt in tokens; 0: the author's + 2, with --data or --init 256", 0)
     micro_batch: int = option(128, "episodes per forward pass; changes memory, not gradients", 1)
     eval_problems: int = option(4096, "held-out problems, the same for every seed", 1)
+    recompute: bool = option(False, "forget what is inside a layer and compute it again backwards: less memory")
+    dtype: str = option("", "of the weights: float32 or bfloat16; empty: bfloat16 with --init on a GPU, else float32")
     device: str = option("", "cuda or cpu; empty: cuda where there is one")
     threads: int = option(1, "CPU threads; a second helps so small a model little, and hurts if its core is busy", 1)
     out: str = option("out", "folder that holds a folder per run and per base model", free=True)
@@ -81,9 +84,10 @@ class Config(World):
     checkpoint_every: int = option(20, "steps between checkpoints: what a killed run can lose", 1, free=True)
 
 
+SLICE = 2 ** 26  # logits at a time in the learner: 256 MB in float32
 # What the base model depends on besides the world: runs that agree on these share it.
 BASE = ("init", "data", "task", "subjects", "skip_bad_rows", "timeout", "seed", "layers", "width", "heads", "hidden",
-        "warm_steps", "warm_batch", "warm_learning_rate", "device", "threads")
+        "warm_steps", "warm_batch", "warm_learning_rate", "dtype", "device", "threads")
 
 
 # ---- options ---------------------------------------------------------------------------------------------------------
@@ -133,6 +137,7 @@ def check(config: Config) -> Config:
         (c.warm_steps or c.init, "--warm-steps 0 needs --init: without training the small GPT is no base model"),
         (c.width % (2 * c.heads) == 0, f"--width {c.width} must be a multiple of twice --heads {c.heads}"),
         (c.verdict or not c.careless, "--careless is about verdicts; with --no-verdict there are none"),
+        (c.dtype in ("", "float32", "bfloat16"), f"--dtype {c.dtype!r} is not float32 or bfloat16"),
         (c.device in ("", "cpu") or c.device.startswith("cuda") and torch.cuda.is_available(),
          f"--device {c.device!r} is not here; leave it empty or say cpu"),
     ]
@@ -204,30 +209,63 @@ def collect(config: Config, stage: score.Stage, sampler: GPT, reference: GPT | N
     return problems, rollout.join(parts)
 
 
+def masters(policy: GPT) -> dict[str, Tensor]:
+    """The weights in float32, which the optimiser moves: a step of 1e-6 would be lost in bfloat16's 8 bits. Float32
+    weights are their own masters: the same storage."""
+    return {name: weight.detach().float() for name, weight in policy.named_parameters()}
+
+
+def of_said(policy: GPT, reference: GPT | None, tokens: Tensor, said: Tensor,
+            temperature: float) -> tuple[Tensor, Tensor]:
+    """log pi and the exact KL of the N tokens that were said, (N,) and (N,).
+
+    The head sees only the positions that predict one of them, and of these a slice at a time, forgotten and computed
+    again backwards: never a (B, T, V), nor an (N, V) of a large vocabulary.
+    """
+    hidden, targets = policy.hidden(tokens[:, :-1])[said], tokens[:, 1:][said]  # (N, width), (N,)
+    with torch.no_grad():
+        base = hidden if reference is None else reference.hidden(tokens[:, :-1])[said]
+
+    def piece(hidden: Tensor, base: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        logits = policy.head(hidden)  # (n, V)
+        with torch.no_grad():
+            base_logits = logits if reference is None else reference.head(base)
+        return score.log_probs_and_kl(logits, base_logits, targets, temperature)
+
+    size = max(1, SLICE // policy.config.vocab_size)
+    pieces = [recomputed(piece, *part, use_reentrant=False, preserve_rng_state=False)
+              for part in zip(hidden.split(size), base.split(size), targets.split(size))]
+    log_probs, kl = (torch.cat(parts) for parts in zip(*pieces))
+    return log_probs, kl
+
+
 def learn(policy: GPT, reference: GPT | None, optimizer: torch.optim.Optimizer, episodes: Episodes, advantages: Tensor,
           betas: tuple[float, float], config: Config) -> dict[str, float]:
     """One optimiser step on one batch of episodes. advantages (B, 2). Without a reference the KL is 0.
 
-    The head sees only the positions that predict a sampled token: no padding, no prompt, no (B, T, V).
+    The optimiser's parameters are the policy's `masters`; the micro-batches' gradients are summed there, in float32.
     """
     B, sums, gap = len(episodes.tokens), torch.zeros(4, device=advantages.device), 0.0
+    weights, held = list(policy.parameters()), optimizer.param_groups[0]["params"]
     optimizer.zero_grad()
     for rows in torch.arange(B, device=advantages.device).split(config.micro_batch):
         longest = int(episodes.lengths[rows].max())
         tokens, turn = episodes.tokens[rows, :longest], episodes.turn[rows, 1:longest]  # t predicts token t + 1
         said = turn > 0
-        logits = policy.head(policy.hidden(tokens[:, :-1])[said])  # (N, V)
-        with torch.no_grad():
-            base = logits if reference is None else reference.head(reference.hidden(tokens[:, :-1])[said])
-        flat_log_probs, flat_kl = score.log_probs_and_kl(logits, base, tokens[:, 1:][said], config.temperature)
+        flat_log_probs, flat_kl = of_said(policy, reference, tokens, said, config.temperature)  # (N,), (N,)
         log_probs = torch.zeros_like(said, dtype=torch.float32).masked_scatter(said, flat_log_probs)  # (b, T)
         kl = torch.zeros_like(log_probs).masked_scatter(said, flat_kl)
         score.policy_loss(log_probs, kl, turn, advantages[rows], betas, B).backward()
+        for weight, master in zip(weights, held):
+            master.grad = weight.grad.float() if master.grad is None else master.grad.add_(weight.grad)
+            weight.grad = None
         sums += torch.stack([(value.detach() * (turn == i)).sum() for value in (kl, log_probs) for i in (1, 2)])
         if reference is not None:  # what was sampled from and what is trained must be one policy
             gap = max(gap, (log_probs.detach() - episodes.log_probs[rows, 1:longest]).abs().max().item())
-    norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), config.gradient_clip)
+    norm = torch.nn.utils.clip_grad_norm_(held, config.gradient_clip)
     optimizer.step()
+    for weight, master in zip(weights, held):
+        weight.data.copy_(master)  # rounded, if the weights are bfloat16; if not, they are one tensor
     means = dict(zip(("kl_t1", "kl_t2", "log_prob_t1", "log_prob_t2"), (sums / B).tolist()))
     return means | {"gradient_norm": norm.item(), "sampler_gap": gap}
 
@@ -287,8 +325,12 @@ def play(config: Config, policy: GPT, task: Task, problems: list[Problem], tempe
          generator: torch.Generator | None, **how) -> Episodes:
     """Both turns of every problem."""
     prompts, request = [data.encode_prompt(task, p) for p in problems], data.encode(task.tokenizer, task.request)
-    longest = config.max_new_tokens or (256 if config.data or config.init else max(config.levels) + 6)
-    return rollout.two_turns(policy, prompts, request, task.end, longest, temperature, generator, **how)
+    return rollout.two_turns(policy, prompts, request, task.end, longest_attempt(config), temperature, generator, **how)
+
+
+def longest_attempt(config: Config) -> int:
+    """Tokens after which an attempt is cut."""
+    return config.max_new_tokens or (256 if config.data or config.init else max(config.levels) + 6)
 
 
 # ---- what a person sees ----------------------------------------------------------------------------------------------
@@ -467,7 +509,10 @@ def train_stage(config: Config, folder: Path, stage: score.Stage, state: dict, p
                 task: Task, clock: Counter):
     """The one loop: steps state["step"] .. the end of the stage, with a checkpoint now and then."""
     steps, warm = length(config, stage), stage is score.WARM_START
-    optimizer = torch.optim.AdamW(policy.parameters(), betas=(0.9, 0.99), weight_decay=0.01 if warm else 0.0)
+    held = masters(policy)
+    for name, master in held.items():
+        master.copy_(state["policy"][name])  # what bfloat16 has no bits for is in the checkpoint
+    optimizer = torch.optim.AdamW(held.values(), betas=(0.9, 0.99), weight_decay=0.01 if warm else 0.0)
     if state["optimizer"]:
         optimizer.load_state_dict(state["optimizer"])
     sampler = copy.deepcopy(policy).requires_grad_(False) if stage.rounds else policy
@@ -483,7 +528,7 @@ def train_stage(config: Config, folder: Path, stage: score.Stage, state: dict, p
         if (step + 1) % config.show_every == 0 and not warm:
             tqdm.write(example)
         if (step + 1) % config.checkpoint_every == 0:
-            state |= {"step": step + 1, "policy": policy.state_dict(), "optimizer": optimizer.state_dict(),
+            state |= {"step": step + 1, "policy": policy.state_dict() | held, "optimizer": optimizer.state_dict(),
                       "sampler": sampler.state_dict() if stage.rounds else None}
             checkpoint(folder, state)
 
@@ -531,15 +576,26 @@ def base_model(config: Config, policy: GPT, task: Task, clock: Counter):
 
 
 def make_policy(config: Config, task: Task, device: torch.device) -> GPT:
-    """The checkpoint of --init, or a small GPT with random weights. Here the dtype is decided: float32."""
+    """The checkpoint of --init, or a small GPT with random weights, for conversations as long as this task's. Here,
+    and nowhere else, the dtype of the weights is decided."""
+    half = config.dtype == "bfloat16" or not config.dtype and config.init and device.type == "cuda"
+    dtype = torch.bfloat16 if half else torch.float32
     torch.manual_seed(config.seed)
-    if not config.init:
-        return GPT(GPTConfig(task.tokenizer.n_vocab, config.layers, config.width, config.heads, config.heads,
-                             config.width // config.heads, config.hidden)).to(device)
     try:
-        return load_pretrained(config.init, device, torch.float32)
+        policy = load_pretrained(config.init, device, dtype) if config.init else GPT(GPTConfig(
+            task.tokenizer.n_vocab, config.layers, config.width, config.heads, config.heads,
+            config.width // config.heads, config.hidden)).to(device, dtype)
     except ValueError as error:
         raise BadInput(f"--init: {error}") from error
+    prompt, problem = max((len(data.encode_prompt(task, problem)), problem.name or problem.question)
+                          for problem in task.train + task.test)
+    needed = prompt + len(data.encode(task.tokenizer, task.request)) + 2 * longest_attempt(config) + 1
+    if needed > policy.config.positions:
+        raise BadInput(f"{problem}: {needed} positions are needed (prompt {prompt}, two attempts of up to "
+                       f"{longest_attempt(config)}), the model has {policy.config.positions}: lower --max-new-tokens, "
+                       "or leave such problems out")
+    policy.recompute = config.recompute
+    return policy
 
 
 def run(config: Config):

@@ -17,7 +17,7 @@ import train
 transformers = pytest.importorskip("transformers")
 
 SHAPE = dict(vocab_size=61, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-             num_key_value_heads=2, max_position_embeddings=256)
+             num_key_value_heads=2, max_position_embeddings=512)
 LLAMA3 = dict(rope_type="llama3", rope_theta=500_000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
               original_max_position_embeddings=32)
 FAMILIES = {
@@ -202,6 +202,21 @@ def test_the_loop_trains_a_checkpoint_and_writes_one(tmp_path, task, capsys):
     weights = torch.load(base, weights_only=True)["policy"]
     assert torch.equal(weights["embedding.weight"], before.embedding.weight) == (task == "MATH")
     assert "attempt 2 [" in capsys.readouterr().out
+
+
+def test_a_prompt_longer_than_the_model_s_positions_is_named(tmp_path, capsys):
+    """512 positions in the checkpoint: two attempts of up to 120 tokens, the request and the longest prompt."""
+    checkpoint(tmp_path / "start", "qwen2")
+    trained_tokenizer(tmp_path / "start", "qwen2")
+    rows = [{"problem": f"What is ${'1+' * i}1$?", "solution": f"\\boxed{{{i + 1}}}", "level": 1} for i in range(40)]
+    (tmp_path / "all.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        train.main(["--init", str(tmp_path / "start"), "--data", str(tmp_path / "all.jsonl"), "--max-new-tokens", "120",
+                    "--out", str(tmp_path / "out")])
+    said = capsys.readouterr().err
+    assert "all.jsonl" in said and "the model has 512" in said and "two attempts of up to 120" in said
+    assert said.count("\n") == 1 and not (tmp_path / "out").exists()
 
 
 def test_an_unreadable_checkpoint_leaves_no_folder(tmp_path, capsys):

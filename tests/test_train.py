@@ -74,10 +74,12 @@ def test_same_seed_same_numbers_and_another_seed_others(tmp_path):
     assert not same(weights(tmp_path / "a"), weights(tmp_path / "a", "score-seed1"))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("stop", [("warm start", 2), ("Stage I", 0), ("Stage I", 3), ("Stage II", 1)])
-def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path, monkeypatch, capsys, stop):
-    """A lost optimiser state, a repeated step or another stream of random numbers would show in the weights."""
-    start(tmp_path / "whole")
+def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path, monkeypatch, capsys, stop, dtype):
+    """A lost optimiser state, a repeated step, another stream of random numbers or, in bfloat16, weights whose float32
+    masters were rounded on the way would show in the weights."""
+    start(tmp_path / "whole", "--dtype", dtype)
     step_of = train.train_step
 
     def killed(config, stage, step, *rest):
@@ -87,12 +89,13 @@ def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path, monkeypatch, capsys,
 
     monkeypatch.setattr(train, "train_step", killed)
     with pytest.raises(SystemExit) as ended:
-        start(tmp_path / "killed")
+        start(tmp_path / "killed", "--dtype", dtype)
     assert ended.value.code == 130 and "goes on" in capsys.readouterr().err
     monkeypatch.setattr(train, "train_step", step_of)
-    start(tmp_path / "killed")
+    start(tmp_path / "killed", "--dtype", dtype)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
     assert numbers(tmp_path / "whole") == numbers(tmp_path / "killed")
+    assert {weight.dtype for weight in weights(tmp_path / "killed").values()} == {getattr(torch, dtype)}
 
 
 def test_a_run_killed_before_its_report_only_reports(tmp_path):
@@ -144,7 +147,7 @@ def learnt(small, **change):
     with torch.no_grad():
         reference.head.weight.mul_(0.5)  # so that the KL is not 0
     before = copy.deepcopy(reference.state_dict())
-    optimizer = torch.optim.SGD(policy.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(train.masters(policy).values(), lr=0.1)
     config = dataclasses.replace(config, **change)
     advantages = torch.tensor([[1.0, -0.5], [0.0, 2.0], [-1.0, 0.3], [0.2, 0.0], [0.5, 0.5], [0.0, -1.0]])
     report = train.learn(policy, reference, optimizer, episodes, advantages, (0.1, 0.2), config)
@@ -159,6 +162,56 @@ def test_micro_batches_change_memory_and_not_gradients(small):
         for name in whole:
             torch.testing.assert_close(parts[name], whole[name], rtol=1e-4, atol=1e-6)
         assert again["kl_t1"] == pytest.approx(report["kl_t1"], rel=1e-4)  # of the batch, not of the last micro-batch
+
+
+def test_slices_of_the_head_and_recomputed_layers_change_memory_and_not_gradients(small, monkeypatch):
+    """The head never sees more positions at once than a slice; what is kept for the way back shrinks."""
+    config, _, policy, episodes = small
+
+    def measured(**change):
+        seen, kept = [], []
+        start = copy.deepcopy(policy)
+        start.recompute = change.pop("recompute", False)
+        start.head.register_forward_hook(lambda module, inputs, output: seen.append(output.numel()))
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+            result = learnt((config, None, start, episodes), **change)
+        return *result, max(seen), sum(kept)
+
+    whole, report, widest, kept = measured()
+    assert widest > 5 * policy.config.vocab_size
+    again, _, _, fewer = measured(recompute=True)
+    assert same(again, whole) and fewer < 0.5 * kept
+    monkeypatch.setattr(train, "SLICE", 5 * policy.config.vocab_size)
+    parts, sliced, narrow, fewer = measured()
+    assert narrow == train.SLICE
+    for name in whole:
+        torch.testing.assert_close(parts[name], whole[name], rtol=1e-4, atol=1e-6)
+    assert sliced["kl_t2"] == pytest.approx(report["kl_t2"], rel=1e-4)
+
+
+def test_steps_too_small_for_bfloat16_add_up_in_the_masters(small):
+    """Against float64: 100 steps of 1e-3 of a weight's size, each far below bfloat16's spacing of 2^-8."""
+    config, _, policy, episodes = small
+    policy = copy.deepcopy(policy).to(torch.bfloat16)
+    held = train.masters(policy)
+    before = {name: master.double() for name, master in held.items()}
+    assert all(master.dtype == torch.float32 for master in held.values())
+    optimizer, moved = torch.optim.SGD(held.values(), lr=1e-4), {name: 0.0 for name in held}
+    for _ in range(100):
+        train.learn(policy, policy, optimizer, episodes, torch.ones(6, 2), (0.0, 0.0),
+                    dataclasses.replace(config, micro_batch=4))
+        for name, master in held.items():
+            moved[name] = moved[name] - 1e-4 * master.grad.double()
+    for name, weight in policy.named_parameters():
+        torch.testing.assert_close(held[name].double(), before[name] + moved[name], rtol=1e-5, atol=1e-6)
+        assert torch.equal(weight, held[name].to(torch.bfloat16)) and weight.grad is None
+    assert any((weight != before[name]).any() for name, weight in policy.named_parameters())
+
+
+def test_float32_weights_are_their_own_masters(small):
+    _, _, policy, _ = small
+    held = train.masters(policy)
+    assert all(held[name].data_ptr() == weight.data_ptr() for name, weight in policy.named_parameters())
 
 
 def test_the_learner_sees_the_sampler_s_policy(small):
@@ -246,7 +299,7 @@ def refused(capsys, arguments):
     ("--samples 1", "--samples"), ("--careless 1.5", "--careless"), ("--careless 0.5 --no-verdict", "--no-verdict"),
     ("--width 60 --heads 8", "--width"), ("--temperature 0", "--temperature"), ("--alpha -1", "--alpha"),
     ("--device tpu", "--device"), ("--method prompt", "--data"), ("--warm-steps 0", "--warm-steps"),
-    ("--learning-rate nan", "--learning-rate"),
+    ("--learning-rate nan", "--learning-rate"), ("--dtype float16", "--dtype"),
 ])
 def test_bad_options_are_named_and_nothing_is_written(tmp_path, capsys, arguments, named):
     message = refused(capsys, ["--out", str(tmp_path / "out"), *arguments.split()])
