@@ -117,10 +117,12 @@ class Attention(nn.Module):
             stored[0][write_at], stored[1][write_at] = k, v
             if mask is not None:  # an empty cache needs neither: the new tokens are all there is
                 k, v = stored[:, :, : mask.shape[-1]]
+        # One token a row: the queries that share a key head stand in T's place, so that its keys are read once for all.
+        q = q.reshape(B, self.kv_heads, -1, self.head_width) if T == 1 else q.transpose(1, 2)
         y = F.scaled_dot_product_attention(
-            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask, is_causal=mask is None,
-            enable_gqa=self.kv_heads != self.heads)
-        return self.out(y.transpose(1, 2).reshape(B, T, -1))
+            q, k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask, is_causal=mask is None,
+            enable_gqa=q.shape[1] != self.kv_heads)
+        return self.out((y if T == 1 else y.transpose(1, 2)).reshape(B, T, -1))
 
 
 class Block(nn.Module):
