@@ -114,6 +114,12 @@ def paired(ours: dict[int, dict], theirs: dict[int, dict], metric: str) -> tuple
     return statistics.mean(gaps), statistics.stdev(gaps) / math.sqrt(len(gaps)), len(gaps)
 
 
+def to_score(method: str, runs: dict[str, dict[int, dict]]) -> str:
+    """The paired difference of a method's delta to `score`'s: "+3.9 (se 1.1)"; nothing where there is no pair."""
+    mean, error, both = paired(runs[method], runs.get("score", {}), "delta")
+    return f"{mean:+.1f} (se {error:.1f})" if both > 1 and method not in ("score", "base") else ""
+
+
 def seeds_table(name: str, way: str) -> str:
     """Markdown: a row per method, seed and stage."""
     lines = [f"| method | seed | stage | {' | '.join(METRICS)} |", "|---" * (len(METRICS) + 3) + "|"]
@@ -130,10 +136,8 @@ def table(name: str, way: str) -> str:
     runs = finals(name, way)
     lines = [f"| method | seeds | {' | '.join(METRICS)} | delta minus score's |", "|---" * (len(METRICS) + 3) + "|"]
     for method, seeds in runs.items():
-        mean, error, both = paired(seeds, runs.get("score", {}), "delta")
-        gap = f"{mean:+.1f} (se {error:.1f})" if both > 1 and method not in ("score", "base") else ""
         cells = [interval([result[metric] for result in seeds.values()]) for metric in METRICS]
-        lines.append(f"| {method} | {len(seeds)} | " + " | ".join(cells) + f" | {gap} |")
+        lines.append(f"| {method} | {len(seeds)} | " + " | ".join(cells) + f" | {to_score(method, runs)} |")
     folders = Path("out", name).glob("*-seed*/")
     unfinished = [folder.name for folder in folders if not (folder / "results.json").exists()]
     return "\n".join(lines + [f"\nnot finished, not averaged: {', '.join(sorted(unfinished))}"] * bool(unfinished))
@@ -154,18 +158,28 @@ def claims(name: str, way: str) -> str:
 
 
 def picture(names: list[str], way: str, knob: str, path: Path):
-    """Delta, mean and 95 % interval over seeds: of every method, or with a knob, of every method over its values."""
+    """Delta, mean and 95 % interval over seeds: of every method, or with a knob, of every method over its values. The
+    same as a table is printed, with paired differences to `score`."""
     import matplotlib
     matplotlib.use("Agg")
     from matplotlib import pyplot
     figure, axes = pyplot.subplots(figsize=(9, 4.5), constrained_layout=True)
     points: dict[str, dict] = {}  # method -> place on the x axis -> (mean, half of the interval)
+    cells: dict[str, dict] = {}  # the same in words
     for name in names:
-        config = next((report["config"] for report in reports(name)), {})
-        for method, seeds in finals(name, way).items():
+        config, runs = reports(name)[0]["config"], finals(name, way)
+        for method, seeds in runs.items():
             place = config[knob] if knob else f"{method}\n({name}, n={len(seeds)})"
-            mean, half = (interval([result["delta"] for result in seeds.values()]) + " ± nan").split(" ± ")[:2]
+            words = interval([result["delta"] for result in seeds.values()])
+            mean, half = (words + " ± nan").split(" ± ")[:2]
             points.setdefault(method, {})[place] = float(mean), float(half)
+            cells.setdefault(method, {})[place] = f"{words}, n={len(seeds)}; {to_score(method, runs)}".strip("; ")
+    points = {method: over for method, over in points.items() if len(over) > 1 or not knob}
+    columns = sorted({place for over in points.values() for place in over})
+    if knob:
+        print(f"| {knob} | {' | '.join(map(str, columns))} |\n" + "|---" * (len(columns) + 1) + "|")
+        print("\n".join(f"| {method} | {' | '.join(over.get(place, '') for place in columns)} |"
+                        for method, over in cells.items() if method in points))
     for method, over in points.items():
         places = sorted(over)
         means, halves = zip(*(over[place] for place in places))
@@ -189,9 +203,15 @@ def main(argv: list[str] | None = None):
     parser.add_argument("--way", choices=("greedy", "sampled"), default="greedy", help="which evaluation is read")
     parser.add_argument("--knob", default="", help="picture: the option that the folders of --name differ in")
     a = parser.parse_args(own)
+    names, knob = a.name.split(","), a.knob.replace("-", "_")
+    for name in names if a.do != "run" else ():
+        known = next((report["config"] for report in reports(name)), None)
+        if known is None:
+            parser.error(f"--name {name}: {RESULTS / name} holds no result of a finished run")
+        if knob and knob not in known:
+            parser.error(f"--knob {a.knob} is no option of {name}'s runs; there are: {', '.join(known)}")
     if a.do == "picture":
-        path = RESULTS / f"{a.knob or 'deltas'}.png"
-        return picture(a.name.split(","), a.way, a.knob, path)
+        return picture(names, a.way, knob, RESULTS / f"{knob or 'deltas'}.png")
     if a.do != "run":
         return print({"table": table, "seeds": seeds_table, "claims": claims}[a.do](a.name, a.way))
     first, last = (a.seeds.split("-") * 2)[:2]

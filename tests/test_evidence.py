@@ -109,13 +109,24 @@ def test_picture_holds_every_method_of_every_folder(place, drawn):
     assert (place / "results" / "deltas.png").stat().st_size > 1000
 
 
-def test_picture_over_a_knob_orders_its_values(place, drawn):
+def test_picture_over_a_knob_orders_its_values(place, drawn, capsys):
     for name, careless, delta in (("b", 0.4, 0.3), ("a", 0.0, 0.1), ("c", 0.2, 0.2)):
         for seed in range(2):
             result_file(place, "score", seed, delta, name, careless)
     evidence.main(["picture", "--name", "b,a,c", "--knob", "careless"])
     assert ("score", [0.0, 0.2, 0.4], [10.0, 20.0, 30.0], [0.0, 0.0, 0.0]) in drawn
     assert (place / "results" / "careless.png").exists()
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "| score | 10.0 ± 0.0, n=2 | 20.0 ± 0.0, n=2 | 30.0 ± 0.0, n=2 |")
+
+
+def test_an_unknown_folder_or_knob_is_named(place, capsys):
+    result_file(place, "score", 0, 0.1)
+    for arguments, named in (("table --name defualt", "--name defualt"), ("claims --name x", "--name x"),
+                             ("picture --knob carless", "--knob carless"), ("picture --name default,x", "--name x")):
+        with pytest.raises(SystemExit) as ended:
+            evidence.main(arguments.split())
+        assert ended.value.code == 2 and named in capsys.readouterr().err
 
 
 def test_runs_are_kept_and_not_repeated(place):
