@@ -50,8 +50,7 @@ class Cache:
     """Keys and values of the tokens seen so far, allocated once.
 
     Row b's tokens lie at positions 0 .. lengths[b] - 1, without left padding: sampling and learning see the same
-    positions. `end`, the sum of the widths fed so far, bounds every length without asking the device; `positions` must
-    be at least that sum.
+    positions. `end`, the sum of the widths fed so far, bounds every length without asking the device.
     """
 
     def __init__(self, model: "GPT", batch: int, positions: int):
@@ -166,10 +165,10 @@ class GPT(nn.Module):
             write_at = torch.arange(B, device=tokens.device)[:, None], positions
             mask = None
             if cache.end:
-                slots = torch.arange(cache.end + T, device=tokens.device)
+                slots = torch.arange(min(cache.end + T, cache.keys_values.shape[3]), device=tokens.device)
                 mask = (slots <= positions[..., None])[:, None]  # (B, 1, T, S): each token sees itself and before
             cache.end += T
-            cache.lengths = cache.lengths + (T if counts is None else counts)
+            cache.lengths += T if counts is None else counts  # in place: a recorded graph knows this tensor alone
             memory = [(stored, write_at, mask) for stored in cache.keys_values]
         cos, sin = rotary(positions, self.config.head_width, self.config.rope_theta, self.config.rope_scaling)
         x = self.embedding(tokens)

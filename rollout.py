@@ -7,6 +7,7 @@ What this file is not: it grades nothing and trains nothing. It returns what was
     episodes.texts(tokenizer, end)                       # B lists of two strings
 """
 from dataclasses import dataclass
+from typing import Callable
 
 import tiktoken
 import torch
@@ -14,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model import GPT, Cache
+
+GRAPHS_ON, GRAPHS_FROM = "cuda", 64  # where a step is recorded, and for how many steps at least that pays
 
 
 @dataclass
@@ -77,6 +80,32 @@ def sample(logits: Tensor, temperature: float, generator: torch.Generator | None
     return token, log_probs.gather(1, token[:, None])[:, 0]
 
 
+def recorded(model: GPT, cache: Cache, tokens: Tensor, counts: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """One step of decoding as a CUDA graph: (rows, 1) tokens, (rows,) counts -> (rows, V) logits.
+
+    Starting a layer's kernels one by one takes longer than running them; a graph starts all at once, on the same
+    memory, with the same shapes: so the mask spans the whole cache from here on. Recording costs some dozens of steps.
+    """
+    tokens, counts, before = tokens.clone(), counts.clone(), cache.lengths.clone()
+    cache.end, side, graph = cache.keys_values.shape[3], torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # once without recording: libraries allocate what they need
+        model(tokens, cache, counts)
+    torch.cuda.current_stream().wait_stream(side)
+    cache.lengths.copy_(before)
+    with torch.cuda.graph(graph):
+        logits = model(tokens, cache, counts)[:, 0]
+    cache.lengths.copy_(before)
+
+    def replay(new_tokens: Tensor, new_counts: Tensor) -> Tensor:
+        tokens.copy_(new_tokens)
+        counts.copy_(new_counts)
+        graph.replay()
+        return logits
+
+    return replay
+
+
 @torch.no_grad()
 def generate(model: GPT, cache: Cache, tokens: Tensor, counts: Tensor, end: int, max_new_tokens: int,
              temperature: float, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -90,10 +119,15 @@ def generate(model: GPT, cache: Cache, tokens: Tensor, counts: Tensor, end: int,
     new = torch.zeros(B, max_new_tokens, dtype=torch.long, device=device)
     log_probs = torch.zeros(B, max_new_tokens, device=device)
     lengths, ended = torch.zeros_like(counts), torch.zeros(B, dtype=torch.bool, device=device)
-    rows, part = torch.arange(B, device=device), cache
+    rows, part, replay = torch.arange(B, device=device), cache, None
     for step in range(max_new_tokens):
-        hidden = model.hidden(tokens, part, counts)
-        logits = model.head(hidden[torch.arange(len(rows), device=device), (counts - 1).clamp(min=0)])  # (rows, V)
+        if replay is None and step and device.type == GRAPHS_ON and max_new_tokens - step >= GRAPHS_FROM:
+            replay = recorded(model, part, tokens, counts)
+        if replay is not None:
+            logits = replay(tokens, counts)
+        else:
+            hidden = model.hidden(tokens, part, counts)
+            logits = model.head(hidden[torch.arange(len(rows), device=device), (counts - 1).clamp(min=0)])  # (rows, V)
         token, log_prob = sample(logits, temperature, generator)
         going = ~ended[rows]
         alive = rows[going]
@@ -106,7 +140,7 @@ def generate(model: GPT, cache: Cache, tokens: Tensor, counts: Tensor, end: int,
                 cache.put(rows, part)
             if len(left) == 0:
                 break
-            token, rows, part = token[~ended[rows]], left, cache.take(left)
+            token, rows, part, replay = token[~ended[rows]], left, cache.take(left), None
         tokens, counts = token[:, None], (~ended[rows]).long()  # a finished row among them reads nothing
     if part is not cache:
         cache.put(rows, part)

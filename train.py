@@ -62,7 +62,7 @@ class Config(World):
     warm_learning_rate: float = option(3e-3, "their peak learning rate (AdamW)", 1e-9)
     stage_one_steps: int = option(60, "steps of Stage I", 0)
     stage_two_steps: int = option(200, "steps of Stage II", 0)
-    problems: int = option(64, "problems a step", 1)
+    problems: int = option(16, "problems a step", 1)
     samples: int = option(8, "episodes per problem (k of the leave-one-out baseline)", 2)
     learning_rate: float = option(3e-4, "of both stages (AdamW, no weight decay, fresh in each stage)", 1e-9)
     gradient_clip: float = option(1.0, "largest norm of a step's gradient", 1e-9)

@@ -5,11 +5,16 @@ Two kinds of model: small random ones, and one that counts down (it says the dig
 padding looks like a word. One word is "10": whoever decodes an attempt and encodes it again gets other tokens.
 """
 import random
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import tiktoken
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+import rollout
 from data import END, REQUEST, World, draw_problem, encode, world_tokenizer
 from model import GPT, Cache, GPTConfig
 from rollout import empty_episodes, generate, pad, two_turns
@@ -347,3 +352,61 @@ def test_pad_keeps_every_row_and_its_length():
     """A row that ends in the padding's own id is as long as it says, not as it looks."""
     tokens, counts = pad([[5, 0], [1], [0, 0, 0]], torch.device("cpu"))
     assert tokens.tolist() == [[5, 0, 0], [1, 0, 0], [0, 0, 0]] and counts.tolist() == [2, 1, 3]
+
+
+# ---- a recorded step -------------------------------------------------------------------------------------------------
+class Recording(TorchDispatchMode):
+    """What a CUDA graph is, on a CPU: it notes every operation with the tensors it read and wrote, and repeats them
+    on the same memory. No line of Python between them is repeated."""
+
+    def __init__(self):
+        super().__init__()
+        self.operations = []
+
+    def __torch_dispatch__(self, function, types, inputs=(), options=None):
+        result = function(*inputs, **(options or {}))
+        self.operations.append((function, inputs, options or {}, result))
+        return result
+
+    def replay(self):
+        for function, inputs, options, result in self.operations:
+            for old, new in zip(tree_leaves(result), tree_leaves(function(*inputs, **options))):
+                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """rollout.recorded with recordings in place of CUDA's graphs; the list of them."""
+    made = []
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: made.append(Recording()) or made[-1])
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph: graph)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    for name in ("current_stream", "Stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda: SimpleNamespace(wait_stream=lambda other: None))
+    monkeypatch.setattr(rollout, "GRAPHS_ON", "cpu")
+    return made
+
+
+@both_tokenizers
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_recorded_steps_say_the_same(tokenizer, graphs, temperature):
+    """Rows of different lengths that end at different times: a mask, a position or a length that Python computes in
+    each step would stand still in a recording. Every half of the rows is recorded anew, as is the second turn."""
+    model, rng = random_model(tokenizer.n_vocab, seed=1), random.Random(0)
+    prompts = [[rng.randrange(tokenizer.n_vocab) for _ in range(rng.randint(1, 9))] for _ in range(16)]
+    play = lambda: two_turns(model, prompts, [1, 2], end_of(tokenizer), 90, temperature,
+                             torch.Generator().manual_seed(3), turns=3)
+    with_graphs = play()
+    assert len(graphs) >= 3 and all(graph.operations for graph in graphs)
+    rollout.GRAPHS_ON = "cuda"
+    without = play()
+    assert torch.equal(with_graphs.tokens, without.tokens) and torch.equal(with_graphs.turn, without.turn)
+    assert torch.equal(with_graphs.ended, without.ended)
+    torch.testing.assert_close(with_graphs.log_probs, without.log_probs)
+
+
+def test_short_attempts_are_not_recorded(graphs):
+    tokenizer = TOKENIZERS["END is 0"]
+    two_turns(random_model(tokenizer.n_vocab), [[1], [2, 3]], [1], 0, rollout.GRAPHS_FROM, 0.0)
+    assert graphs == []
