@@ -462,26 +462,29 @@ def load_tokenizer(folder: Path) -> tiktoken.Encoding:
     """The byte-level BPE of a tokenizer.json (Qwen2, Llama 3, SmolLM2, GPT-2) as a tiktoken.Encoding.
 
     tiktoken merges the pair whose result has the lowest id, Hugging Face the pair that comes first in its list: the
-    same where ids rise along the list. A normalizer is not applied: text is NFC already (see read_row). Raises
+    same where ids rise along the list. The only normalizer is NFC, and text is NFC already (see read_row). Raises
     BadInput for any other kind of tokenizer.
     """
     file = Path(folder) / "tokenizer.json"
     try:
         spec = json.loads(file.read_text(encoding="utf-8"))
-        model, steps = spec["model"], spec["pre_tokenizer"]
-        steps = {step["type"]: step for step in steps.get("pretokenizers", [steps])}
+        model, chain = spec["model"], spec["pre_tokenizer"].get("pretokenizers", [spec["pre_tokenizer"]])
+        steps = {step["type"]: step for step in chain}
         merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
         ids = [model["vocab"]["".join(merge)] for merge in merges]
+        split, digits, level = (steps.get(name, {}) for name in ("Split", "Digits", "ByteLevel"))
+        pattern = {
+            ("ByteLevel",): GPT2_PATTERN if level.get("use_regex", True) else None,
+            ("Digits", "ByteLevel"): DIGIT_PATTERN if digits.get("individual_digits") else None,
+            ("Split", "ByteLevel"): None if level.get("use_regex", True) else split.get("pattern", {}).get("Regex"),
+        }.get(tuple(step["type"] for step in chain))
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"{file}: cannot be read as byte-level BPE ({type(error).__name__}: {error})") from error
-    if "Split" in steps and set(steps) == {"Split", "ByteLevel"} and not steps["ByteLevel"].get("use_regex"):
-        pattern = steps["Split"]["pattern"].get("Regex")
-    else:
-        digits = set(steps) == {"Digits", "ByteLevel"} and steps["Digits"]["individual_digits"]
-        pattern = DIGIT_PATTERN if digits else GPT2_PATTERN if set(steps) == {"ByteLevel"} else None
-    first_seen = list(dict.fromkeys(ids))
-    if model.get("type") != "BPE" or not pattern or first_seen != sorted(first_seen):
-        raise BadInput(f"{file}: not supported (byte-level BPE whose ids follow the order of merges is)")
+    first_seen, normalizer = list(dict.fromkeys(ids)), (spec.get("normalizer") or {}).get("type", "NFC")
+    if (model.get("type") != "BPE" or not pattern or first_seen != sorted(first_seen) or normalizer != "NFC"
+            or level.get("add_prefix_space") or split.get("invert") or split.get("behavior", "Isolated") != "Isolated"):
+        raise BadInput(f"{file}: not supported (byte-level BPE whose ids follow the order of merges is, with the steps "
+                       "of GPT-2, SmolLM2, Qwen2 or Llama 3 before it)")
     letters = [*range(33, 127), *range(161, 173), *range(174, 256)]  # bytes that are written as themselves
     byte_of = {chr(b): b for b in letters}
     byte_of |= {chr(256 + i): b for i, b in enumerate(b for b in range(256) if b not in letters)}

@@ -17,6 +17,7 @@ import shutil
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -244,8 +245,8 @@ def their_tensors(model: GPT) -> dict[str, Tensor]:
             for (theirs, _), part in zip(pieces, ours[name].split([rows for _, rows in pieces]))}
 
 
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Every tensor of a file, memory-mapped: 8 bytes of header length, a JSON header, the data.
+def read_safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a memory-mapped file, one after another: 8 bytes of header length, a JSON header, the data.
 
     Raises ValueError where the header does not fit the file.
     """
@@ -254,15 +255,13 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         start = 8 + struct.unpack("<Q", content[:8].numpy().tobytes())[0]
         header = json.loads(content[8:start].numpy().tobytes())
-        tensors = {}
+        header.pop("__metadata__", None)
         for name, entry in header.items():
-            if name != "__metadata__":
-                first, last = entry["data_offsets"]
-                part = content[start + first:start + last].clone()  # too short where the file is: it has no such shape
-                tensors[name] = part.view(DTYPES[entry["dtype"]]).view(entry["shape"])
-    except (ValueError, KeyError, TypeError, RuntimeError, struct.error) as error:
+            first, last = entry["data_offsets"]
+            part = content[start + first:start + last].clone()  # too short where the file is: it has no such shape
+            yield name, part.view(DTYPES[entry["dtype"]]).view(entry["shape"])
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, struct.error) as error:
         raise ValueError(f"{path} is damaged or not supported: {error}") from error
-    return tensors
 
 
 @torch.no_grad()
@@ -279,7 +278,7 @@ def load_pretrained(folder: str | Path, device: str | torch.device = "cpu", dtyp
         model.head.weight = model.embedding.weight
     places = their_tensors(model)
     for file in files:
-        for name, tensor in read_safetensors(file).items():
+        for name, tensor in read_safetensors(file):
             if config.tied and name == "lm_head.weight":
                 continue  # a copy of the embedding
             if name not in places:

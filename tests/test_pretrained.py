@@ -56,6 +56,17 @@ def test_logits_equal_those_of_transformers(tmp_path, family, shards):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_greedy_text_equals_that_of_transformers(tmp_path, family):
+    """Token for token, 25 of them after 20 given ones."""
+    theirs, prompts = checkpoint(tmp_path, family), tokens()[:, :20]
+    expected = theirs.generate(prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=25, min_new_tokens=25,
+                               do_sample=False, pad_token_id=0, eos_token_id=-1)
+    loaded = ours.load_pretrained(tmp_path)
+    new, counts, _, _ = rollout.generate(loaded, ours.Cache(loaded, 3, 45), prompts, torch.full((3,), 20), -1, 25, 0.0)
+    assert torch.equal(new, expected[:, 20:]) and counts.tolist() == [25] * 3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_saved_and_read_by_transformers(tmp_path, family):
     checkpoint(tmp_path / "before", family)
     loaded = ours.load_pretrained(tmp_path / "before")
@@ -99,6 +110,7 @@ def test_what_does_not_fit_is_named(tmp_path, change, said):
 @pytest.mark.parametrize("damage", [
     lambda old: old[:-10], lambda old: old[:20], lambda old: b"", lambda old: struct.pack("<Q", 2 ** 40) + old[8:],
     lambda old: old[:8] + b"{" + old[9:].replace(b"[0,", b"[9,", 1), lambda old: old.replace(b'"F32"', b'"I7"', 1),
+    lambda old: struct.pack("<Q", 8) + b"[1, 2] \n", lambda old: struct.pack("<Q", 8) + b'{"a": 1}',
 ])
 def test_damaged_or_lying_safetensors_are_refused(tmp_path, damage):
     checkpoint(tmp_path, "qwen2")
@@ -137,10 +149,12 @@ def trained_tokenizer(folder, kind):
     """A small byte-level BPE in the layout of a family, trained on a few lines of LaTeX and code."""
     tokenizers = pytest.importorskip("tokenizers")
     from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
-    level, split = pre_tokenizers.ByteLevel, pre_tokenizers.Split(Regex(QWEN), "isolated")
+    level, llama = pre_tokenizers.ByteLevel, QWEN.replace(r"\p{N}|", r"\p{N}{1,3}|")
+    chain = lambda pattern: pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(pattern), "isolated"),
+                                                     level(add_prefix_space=False, use_regex=False)])
     steps = {"gpt2": level(add_prefix_space=False),
              "smollm2": pre_tokenizers.Sequence([pre_tokenizers.Digits(True), level(add_prefix_space=False)]),
-             "qwen2": pre_tokenizers.Sequence([split, level(add_prefix_space=False, use_regex=False)])}
+             "qwen2": chain(QWEN), "llama3": chain(llama)}
     tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer, tokenizer.decoder = steps[kind], decoders.ByteLevel()
     trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=["<|im_start|>", "<|im_end|>"], show_progress=False,
@@ -152,7 +166,7 @@ def trained_tokenizer(folder, kind):
     return tokenizer
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "smollm2", "qwen2"])
+@pytest.mark.parametrize("kind", ["gpt2", "smollm2", "qwen2", "llama3"])
 def test_token_ids_equal_those_of_tokenizers(tmp_path, kind):
     """Spaces before digits, runs of white space, line ends, contractions, other scripts, LaTeX and code."""
     theirs, mine = trained_tokenizer(tmp_path, kind), data.load_tokenizer(tmp_path)
@@ -170,8 +184,17 @@ def test_other_tokenizers_are_refused(tmp_path):
         data.load_tokenizer(tmp_path)
     trained_tokenizer(tmp_path, "gpt2")
     whole = json.loads((tmp_path / "tokenizer.json").read_text())
+    level, split = whole["pre_tokenizer"], {"type": "Split", "pattern": {"Regex": r"\w+"}, "behavior": "Isolated"}
+    steps = lambda *chain: {"pre_tokenizer": {"type": "Sequence", "pretokenizers": list(chain)}}
+    plain = level | {"use_regex": False}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(whole | steps(split, plain)))
+    assert data.load_tokenizer(tmp_path)._pat_str == r"\w+"
     for change in ({"pre_tokenizer": {"type": "Whitespace"}}, {"model": whole["model"] | {"type": "Unigram"}},
-                   {"model": whole["model"] | {"merges": whole["model"]["merges"][::-1]}}, {"pre_tokenizer": None}):
+                   {"model": whole["model"] | {"merges": whole["model"]["merges"][::-1]}}, {"pre_tokenizer": None},
+                   {"normalizer": {"type": "Lowercase"}}, {"pre_tokenizer": level | {"add_prefix_space": True}},
+                   {"pre_tokenizer": plain}, steps(split, split, plain), steps(split, level), steps(level, split),
+                   steps({**split, "behavior": "Removed"}, plain), steps({**split, "invert": True}, plain),
+                   steps({"type": "Digits", "individual_digits": False}, level)):
         (tmp_path / "tokenizer.json").write_text(json.dumps(whole | change))
         with pytest.raises(data.BadInput, match="not supported|cannot be read"):
             data.load_tokenizer(tmp_path)
