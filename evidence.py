@@ -4,7 +4,7 @@
     python evidence.py table                # mean and 95 % interval over seeds, from results/: no training, no torch
     python evidence.py seeds                # a row per seed and stage
     python evidence.py claims               # the paper's claims, one by one: confirmed, not confirmed, the other way
-    python evidence.py picture --name default,careless40 --knob careless      # delta of every method over a knob
+    python evidence.py picture --name default,careless40 --knobs careless     # delta of every method over a knob
 
 What this file is not: it trains nothing itself (train.py does, one process a run) and averages only finished runs.
 A run that was stopped goes on where it was when the same command is given again; a finished one is not run again.
@@ -157,36 +157,46 @@ def claims(name: str, way: str) -> str:
     return "\n".join(lines)
 
 
-def picture(names: list[str], way: str, knob: str, path: Path):
-    """Delta, mean and 95 % interval over seeds: of every method, or with a knob, of every method over its values. The
-    same as a table is printed, with paired differences to `score`."""
+def over(names: list[str], way: str, knob: str) -> dict[str, dict]:
+    """method -> value of the knob -> (mean of delta, half of its interval, both in words with the paired difference to
+    `score`). Only folders that differ from the first in that option alone, or not at all (an option that an older run
+    did not have yet is no difference), and of the methods those with two points or more. Without a knob: every method
+    of the first folder, over its own name."""
+    points: dict[str, dict] = {}
+    first = reports(names[0])[0]["config"]
+    for name in names if knob else names[:1]:
+        config, runs = reports(name)[0]["config"], finals(name, way)
+        if any(config.get(o, value) != value for o, value in first.items() if o not in ("method", "seed", knob)):
+            continue
+        for method, seeds in runs.items():
+            words = interval([result["delta"] for result in seeds.values()])
+            mean, half = map(float, (words + " ± nan").split(" ± ")[:2])
+            words = f"{words}, n={len(seeds)}; {to_score(method, runs)}".strip("; ")
+            points.setdefault(method, {})[config.get(knob, first.get(knob, method))] = mean, half, words
+    return {method: at for method, at in points.items() if len(at) > 1 or not knob}
+
+
+def picture(names: list[str], way: str, knobs: list[str], path: Path):
+    """Delta, mean and 95 % interval over seeds: of every method or, in a panel for each knob, of every method over the
+    knob's values. Each panel is printed as a table too."""
     import matplotlib
     matplotlib.use("Agg")
     from matplotlib import pyplot
-    figure, axes = pyplot.subplots(figsize=(9, 4.5), constrained_layout=True)
-    points: dict[str, dict] = {}  # method -> place on the x axis -> (mean, half of the interval)
-    cells: dict[str, dict] = {}  # the same in words
-    for name in names:
-        config, runs = reports(name)[0]["config"], finals(name, way)
-        for method, seeds in runs.items():
-            place = config[knob] if knob else f"{method}\n({name}, n={len(seeds)})"
-            words = interval([result["delta"] for result in seeds.values()])
-            mean, half = (words + " ± nan").split(" ± ")[:2]
-            points.setdefault(method, {})[place] = float(mean), float(half)
-            cells.setdefault(method, {})[place] = f"{words}, n={len(seeds)}; {to_score(method, runs)}".strip("; ")
-    points = {method: over for method, over in points.items() if len(over) > 1 or not knob}
-    columns = sorted({place for over in points.values() for place in over})
-    if knob:
-        print(f"| {knob} | {' | '.join(map(str, columns))} |\n" + "|---" * (len(columns) + 1) + "|")
-        print("\n".join(f"| {method} | {' | '.join(over.get(place, '') for place in columns)} |"
-                        for method, over in cells.items() if method in points))
-    for method, over in points.items():
-        places = sorted(over)
-        means, halves = zip(*(over[place] for place in places))
-        axes.errorbar(places, means, halves, fmt="o-", capsize=3, label=method)
-    axes.axhline(0, color="grey", linewidth=0.5)
-    axes.set(title=f"delta on held-out problems, points ({way}; bars: 95 % over seeds)", xlabel=knob)
-    axes.legend(fontsize=8) if knob else axes.tick_params(axis="x", rotation=60, labelsize=8)
+    figure, panels = pyplot.subplots(1, len(knobs), figsize=(5 + 4 * len(knobs), 4.5), sharey=True, squeeze=False,
+                                     constrained_layout=True)
+    for axes, knob in zip(panels[0], knobs):
+        points = over(names, way, knob)
+        columns = sorted({place for at in points.values() for place in at}) if knob else list(points)
+        print(f"| {knob or 'delta'} | {' | '.join(map(str, columns))} |\n" + "|---" * (len(columns) + 1) + "|")
+        for method, at in points.items():
+            places = [place for place in columns if place in at]
+            means, halves, _ = zip(*(at[place] for place in places))
+            axes.errorbar(places, means, halves, fmt="o-", capsize=3, label=method)
+            print(f"| {method} | {' | '.join(at[place][2] if place in at else '' for place in columns)} |")
+        axes.axhline(0, color="grey", linewidth=0.5)
+        axes.set_xlabel(knob)
+        axes.legend(fontsize=8) if knob else axes.tick_params(axis="x", rotation=60, labelsize=8)
+    figure.suptitle(f"delta on held-out problems, points ({way}; bars: 95 % over seeds)")
     figure.savefig(path, dpi=110)
 
 
@@ -201,17 +211,17 @@ def main(argv: list[str] | None = None):
     parser.add_argument("--name", default="default", help="folder under out/ and results/; for a picture, several")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one CPU thread each")
     parser.add_argument("--way", choices=("greedy", "sampled"), default="greedy", help="which evaluation is read")
-    parser.add_argument("--knob", default="", help="picture: the option that the folders of --name differ in")
+    parser.add_argument("--knobs", default="", help="picture: options that the folders of --name differ in, with commas")
     a = parser.parse_args(own)
-    names, knob = a.name.split(","), a.knob.replace("-", "_")
+    names, knobs = a.name.split(","), a.knobs.replace("-", "_").split(",")
     for name in names if a.do != "run" else ():
-        known = next((report["config"] for report in reports(name)), None)
-        if known is None:
+        if not reports(name):
             parser.error(f"--name {name}: {RESULTS / name} holds no result of a finished run")
-        if knob and knob not in known:
-            parser.error(f"--knob {a.knob} is no option of {name}'s runs; there are: {', '.join(known)}")
+        known = reports(names[0])[0]["config"]
+        for knob in set(knobs) - {""} - known.keys():
+            parser.error(f"--knobs {knob} is no option of {names[0]}'s runs; there are: {', '.join(known)}")
     if a.do == "picture":
-        return picture(names, a.way, knob, RESULTS / f"{knob or 'deltas'}.png")
+        return picture(names, a.way, knobs, RESULTS / f"{'-'.join(knobs) or 'deltas'}.png")
     if a.do != "run":
         return print({"table": table, "seeds": seeds_table, "claims": claims}[a.do](a.name, a.way))
     first, last = (a.seeds.split("-") * 2)[:2]

@@ -17,12 +17,13 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def result_file(place, method, seed, delta, name="default", careless=0.0, base=0.0):
+def result_file(place, method, seed, delta, name="default", careless=0.0, base=0.0, **options):
     shares = dict.fromkeys(evidence.METRICS, 0.5)
     folder = place / "results" / name
     folder.mkdir(parents=True, exist_ok=True)
     stages = {"base": {"greedy": shares | {"delta": base}}, "Stage II": {"greedy": shares | {"delta": delta}}}
-    report = {"config": {"method": method, "seed": seed, "careless": careless}, "results": stages}
+    config = {"method": method, "seed": seed, "careless": careless, **options}
+    report = {"config": config, "results": stages}
     (folder / f"{method}-seed{seed}.json").write_text(json.dumps(report))
 
 
@@ -99,13 +100,13 @@ def drawn(monkeypatch):
     return lines
 
 
-def test_picture_holds_every_method_of_every_folder(place, drawn):
+def test_picture_holds_every_method(place, drawn):
     for seed, delta in enumerate([0.1, 0.2, 0.3]):
         result_file(place, "score", seed, delta)
     result_file(place, "star", 0, 0.05)
     evidence.main(["picture"])
-    assert drawn[1] == ("score", ["score\n(default, n=3)"], [20.0], [24.8])
-    assert drawn[2][:3] == ("star", ["star\n(default, n=1)"], [5.0]) and math.isnan(drawn[2][3][0])
+    assert drawn[1] == ("score", ["score"], [20.0], [24.8])
+    assert drawn[2][:3] == ("star", ["star"], [5.0]) and math.isnan(drawn[2][3][0])
     assert (place / "results" / "deltas.png").stat().st_size > 1000
 
 
@@ -113,17 +114,26 @@ def test_picture_over_a_knob_orders_its_values(place, drawn, capsys):
     for name, careless, delta in (("b", 0.4, 0.3), ("a", 0.0, 0.1), ("c", 0.2, 0.2)):
         for seed in range(2):
             result_file(place, "score", seed, delta, name, careless)
-    evidence.main(["picture", "--name", "b,a,c", "--knob", "careless"])
+    evidence.main(["picture", "--name", "b,a,c", "--knobs", "careless"])
     assert ("score", [0.0, 0.2, 0.4], [10.0, 20.0, 30.0], [0.0, 0.0, 0.0]) in drawn
     assert (place / "results" / "careless.png").exists()
     assert capsys.readouterr().out.splitlines()[-1] == (
         "| score | 10.0 ± 0.0, n=2 | 20.0 ± 0.0, n=2 | 30.0 ± 0.0, n=2 |")
 
 
+def test_panels_hold_what_differs_from_the_first_folder_in_their_knob_alone(place, drawn, capsys):
+    for name, options in (("a", {"values": 6}), ("b", {"values": 6, "careless": 0.4}), ("c", {"values": 8}),
+                          ("d", {"values": 8, "careless": 0.4}), ("old", {"careless": 0.2})):
+        result_file(place, "score", 0, 0.1, name, **options)
+    evidence.main(["picture", "--name", "a,b,c,d,old", "--knobs", "careless,values"])
+    assert [(label, x) for label, x, *_ in drawn if label == "score"] == [("score", [0.0, 0.2, 0.4]), ("score", [6, 8])]
+    assert (place / "results" / "careless-values.png").exists()
+
+
 def test_an_unknown_folder_or_knob_is_named(place, capsys):
     result_file(place, "score", 0, 0.1)
     for arguments, named in (("table --name defualt", "--name defualt"), ("claims --name x", "--name x"),
-                             ("picture --knob carless", "--knob carless"), ("picture --name default,x", "--name x")):
+                             ("picture --knobs carless", "--knobs carless"), ("picture --name default,x", "--name x")):
         with pytest.raises(SystemExit) as ended:
             evidence.main(arguments.split())
         assert ended.value.code == 2 and named in capsys.readouterr().err

@@ -1,8 +1,8 @@
-"""The bench: its shapes are the models they stand for, and its rows hold what their heads say."""
+"""The measurements of speed: its shapes are the models they stand for, and its rows hold what their heads say."""
 import pytest
 import torch
 
-import bench
+import measure_speed
 from model import GPT, GPTConfig
 
 pytest.importorskip("transformers")
@@ -10,16 +10,16 @@ pytest.importorskip("transformers")
 
 @pytest.mark.parametrize("shape, parameters", [("0.2M", 217e3), ("135M", 134.5e6), ("0.5B", 494e6), ("1.5B", 1.54e9)])
 def test_shapes_have_the_parameters_of_their_models(shape, parameters):
-    vocabulary, width, hidden, layers, heads, kv_heads = bench.SHAPES[shape]
+    vocabulary, width, hidden, layers, heads, kv_heads = measure_speed.SHAPES[shape]
     with torch.device("meta"):
         model = GPT(GPTConfig(vocabulary, layers, width, heads, kv_heads, width // heads, hidden, tied=True))
     assert sum(weight.numel() for weight in model.parameters()) == pytest.approx(parameters, rel=0.01)
 
 
 def test_rows(capsys, monkeypatch):
-    monkeypatch.setitem(bench.SHAPES, "135M", (50, 32, 48, 2, 4, 2))
-    bench.main("decode --shape 135M --batch 2 --prompt 3 --new 4 --repeats 1 --device cpu --bandwidth 10".split())
-    bench.main("step --shape 135M --batch 2 --new 8 --repeats 1 --micro-batch 1 --recompute --device cpu".split())
+    monkeypatch.setitem(measure_speed.SHAPES, "135M", (50, 32, 48, 2, 4, 2))
+    measure_speed.main("decode --shape 135M --batch 2 --prompt 3 --new 4 --repeats 1 --device cpu --bandwidth 10".split())
+    measure_speed.main("step --shape 135M --batch 2 --new 8 --repeats 1 --micro-batch 1 --recompute --device cpu".split())
     decode, step = ([cell.strip() for cell in line.split("|")[1:-1]]
                     for line in capsys.readouterr().out.splitlines() if line.startswith("|"))
     assert decode[:4] == ["decode", "135M", "bfloat16", "2"] and len(decode) == 8

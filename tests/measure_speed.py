@@ -1,8 +1,8 @@
 """How fast and how big: one row of the README's table a command.
 
-    python bench.py decode --shape 1.5B --batch 64             # tokens/s against `transformers` with the same weights
-    python bench.py decode --init FOLDER --batch 16            # the same for a downloaded checkpoint
-    python bench.py step --shape 1.5B --batch 8 --recompute    # a training step: tokens/s, FLOPs utilisation, memory
+    python tests/measure_speed.py decode --shape 1.5B --batch 64             # tokens/s against `transformers` with the same weights
+    python tests/measure_speed.py decode --init FOLDER --batch 16            # the same for a downloaded checkpoint
+    python tests/measure_speed.py step --shape 1.5B --batch 8 --recompute    # a training step: tokens/s, FLOPs utilisation, memory
 
 Weights are random unless --init names a folder: speed does not depend on them. What this file is not: it measures
 nothing that a model says. It needs `transformers` (pip install -e ".[test]"), which makes the random checkpoints too.
@@ -10,14 +10,17 @@ nothing that a model says. It needs `transformers` (pip install -e ".[test]"), w
 import argparse
 import copy
 import resource
+import sys
 import tempfile
 import time
+from pathlib import Path
 
 import torch
 
-import rollout
-import train
-from model import GPT, Cache, load_pretrained
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import rollout  # noqa: E402  (the file may be run from anywhere)
+import train  # noqa: E402
+from model import GPT, Cache, load_pretrained  # noqa: E402
 
 SHAPES = {  # vocabulary, width, hidden, layers, heads, key/value heads: of the small GPT, SmolLM2, Qwen2.5
     "0.2M": (51, 64, 192, 4, 4, 4), "135M": (49152, 576, 1536, 30, 9, 3),
@@ -92,7 +95,7 @@ def step(a: argparse.Namespace, dtype: torch.dtype) -> str:
 
 def main(argv: list[str] | None = None):
     """Read the command line, print a row."""
-    parser = argparse.ArgumentParser("bench.py", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser("measure_speed.py", description=__doc__.split("\n")[0])
     parser.add_argument("do", choices=("decode", "step"))
     parser.add_argument("--shape", choices=SHAPES, default="135M")
     parser.add_argument("--init", default="", help="a checkpoint's folder, in place of --shape")
