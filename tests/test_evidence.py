@@ -123,10 +123,11 @@ def test_picture_over_a_knob_orders_its_values(place, drawn, capsys):
 
 def test_panels_hold_what_differs_from_the_first_folder_in_their_knob_alone(place, drawn, capsys):
     for name, options in (("a", {"values": 6}), ("b", {"values": 6, "careless": 0.4}), ("c", {"values": 8}),
-                          ("d", {"values": 8, "careless": 0.4}), ("old", {"careless": 0.2})):
+                          ("d", {"values": 9, "careless": 0.6}), ("old", {"careless": 0.2})):
         result_file(place, "score", 0, 0.1, name, **options)
+    result_file(place, "star", 0, 0.1, "a", values=6)
     evidence.main(["picture", "--name", "a,b,c,d,old", "--knobs", "careless,values"])
-    assert [(label, x) for label, x, *_ in drawn if label == "score"] == [("score", [0.0, 0.2, 0.4]), ("score", [6, 8])]
+    assert [(label, x) for label, x, *_ in drawn if label != "base"] == [("score", [0.0, 0.2, 0.4]), ("score", [6, 8])]
     assert (place / "results" / "careless-values.png").exists()
 
 
