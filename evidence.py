@@ -184,14 +184,16 @@ def picture(names: list[str], way: str, knobs: list[str], path: Path):
     from matplotlib import pyplot
     figure, panels = pyplot.subplots(1, len(knobs), figsize=(5 + 4 * len(knobs), 4.5), sharey=True, squeeze=False,
                                      constrained_layout=True)
+    order: list[str] = []  # of the methods, whose places are their colours
     for axes, knob in zip(panels[0], knobs):
         points = over(names, way, knob)
+        order += [method for method in points if method not in order]
         columns = sorted({place for at in points.values() for place in at}) if knob else list(points)
         print(f"| {knob or 'delta'} | {' | '.join(map(str, columns))} |\n" + "|---" * (len(columns) + 1) + "|")
         for method, at in points.items():
             places = [place for place in columns if place in at]
             means, halves, _ = zip(*(at[place] for place in places))
-            axes.errorbar(places, means, halves, fmt="o-", capsize=3, label=method)
+            axes.errorbar(places, means, halves, fmt="o-", capsize=3, label=method, color=f"C{order.index(method)}")
             print(f"| {method} | {' | '.join(at[place][2] if place in at else '' for place in columns)} |")
         axes.axhline(0, color="grey", linewidth=0.5)
         axes.set_xlabel(knob)
