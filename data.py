@@ -176,12 +176,14 @@ def write_attempts(world: World, rng: random.Random, problem: Problem, turns: in
 
 
 def is_truthful(question: str, attempt: str) -> bool | None:
-    """Whether an attempt's verdict is true of the guess it tried; None where it states no verdict or no guess."""
-    tried, said = re.match(r"Try (\d+):", attempt), re.search(r" it (fits|does not fit)\.", attempt)
+    """Whether an attempt's verdict is true of the guess it tried; None where it states no verdict or no guess. A guess
+    outside 1..n, which a model with words of its own can make, fits nothing."""
+    tried, said = re.match(r"Try (\d{1,9}):", attempt), re.search(r" it (fits|does not fit)\.", attempt)
     if not tried or not said:
         return None
     f, level, target = read_problem(question)
-    return (iterate(f, int(tried[1]), level)[-1] == target) == (said[1] == "fits")
+    guess = int(tried[1])
+    return (guess in f and iterate(f, guess, level)[-1] == target) == (said[1] == "fits")
 
 
 def world_task(world: World, held_out: int, tokenizer: tiktoken.Encoding | None = None) -> Task:

@@ -212,17 +212,19 @@ def test_without_verdicts_nothing_is_said_and_nothing_is_truthful_or_not():
 
 
 def test_is_truthful_against_every_guess_and_verdict():
-    """The share of truthful checks is how a rotten check is noticed: it must count lies and no others."""
+    """The share of truthful checks is how a rotten check is noticed: it must count lies and no others. A downloaded
+    model once tried 9 where f permutes 1..5: that fits nothing, and must not raise."""
     for problem in problems(World(values=5, levels=(1, 2, 3)), 40):
         f, level, target = read(problem.question)
-        for guess in f:
-            right = apply(f, guess, level) == target
+        for guess in (*f, 0, 9, 123456789):
+            right = guess in f and apply(f, guess, level) == target
             for said in (True, False):
                 text = rf"Try {guess}: f(1)=1, it {'fits' if said else 'does not fit'}. \boxed{{{guess}}}"
                 assert is_truthful(problem.question, text) is (said == right)
 
 
-@pytest.mark.parametrize("text", ["", " it fits.", r"Try 1: f(1)=4, \boxed{1}", r"\boxed{1} it fits.", "Try 1:"])
+@pytest.mark.parametrize("text", ["", " it fits.", r"Try 1: f(1)=4, \boxed{1}", r"\boxed{1} it fits.", "Try 1:",
+                                  f"Try {'9' * 5000}: it fits."])
 def test_is_truthful_is_none_where_no_guess_or_no_verdict_is_stated(text):
     """A model can say anything; half a sentence is neither a true check nor a lie, and must not raise."""
     assert is_truthful(QUESTION, text) is None
