@@ -84,37 +84,38 @@ def interval(values: list[float]) -> str:
     return f"{mean:.1f} ± {100 * t * statistics.stdev(values) / math.sqrt(len(values)):.1f}"
 
 
-def reports(name: str) -> list[dict]:
-    """The result files of finished runs, by method and seed."""
-    found = [json.loads(file.read_text()) for file in (RESULTS / name).glob("*.json")]
-    return sorted(found, key=lambda report: (report["config"]["method"], report["config"]["seed"]))
+def reports(names: str) -> list[dict]:
+    """The result files of finished runs in one folder, or in several (with commas), by method and seed."""
+    found = [json.loads(file.read_text()) | {"folder": name} for name in names.split(",")
+             for file in (RESULTS / name).glob("*.json")]
+    return sorted(found, key=lambda report: (report["config"]["method"], report["folder"], report["config"]["seed"]))
 
 
-def metrics_of(name: str, way: str, stage: int = -1) -> dict[str, dict[int, dict]]:
-    """method -> seed -> the metrics after its last stage; with stage 0, those of the base model that it started from."""
-    runs: dict[str, dict[int, dict]] = {}
-    for report in reports(name):
-        result = list(report["results"].values())[stage][way]
-        runs.setdefault(report["config"]["method"], {})[report["config"]["seed"]] = result
+def metrics_of(names: str, way: str, stage: int = -1) -> dict[str, dict[tuple[str, int], dict]]:
+    """method -> (folder, seed) -> the metrics after its last stage; with stage 0, those of its own base model."""
+    runs: dict[str, dict[tuple[str, int], dict]] = {}
+    for report in reports(names):
+        run = runs.setdefault(report["config"]["method"], {})
+        run[report["folder"], report["config"]["seed"]] = list(report["results"].values())[stage][way]
     return runs
 
 
-def finals(name: str, way: str) -> dict[str, dict[int, dict]]:
+def finals(name: str, way: str) -> dict[str, dict[tuple[str, int], dict]]:
     """The same behind a row "base": of each seed the base model of the first method that has it."""
     bases = metrics_of(name, way, 0).values()
     return {"base": {seed: result for seeds in reversed(bases) for seed, result in seeds.items()},
             **metrics_of(name, way)}
 
 
-def paired(ours: dict[int, dict], theirs: dict[int, dict], metric: str) -> tuple[float, float, int]:
-    """Mean over the seeds that both have of ours - theirs, in points, its standard error, and how many seeds."""
+def paired(ours: dict[tuple, dict], theirs: dict[tuple, dict], metric: str) -> tuple[float, float, int]:
+    """Mean over the runs that both have of ours - theirs, in points, its standard error, and how many runs."""
     gaps = [100 * (ours[seed][metric] - theirs[seed][metric]) for seed in sorted(ours.keys() & theirs.keys())]
     if len(gaps) < 2:
         return math.nan, math.nan, len(gaps)
     return statistics.mean(gaps), statistics.stdev(gaps) / math.sqrt(len(gaps)), len(gaps)
 
 
-def to_score(method: str, runs: dict[str, dict[int, dict]]) -> str:
+def to_score(method: str, runs: dict[str, dict[tuple, dict]]) -> str:
     """The paired difference of a method's delta to `score`'s: "+3.9 (se 1.1)"; nothing where there is no pair."""
     mean, error, both = paired(runs[method], runs.get("score", {}), "delta")
     return f"{mean:+.1f} (se {error:.1f})" if both > 1 and method not in ("score", "base") else ""
@@ -138,16 +139,16 @@ def table(name: str, way: str) -> str:
     for method, seeds in runs.items():
         cells = [interval([result[metric] for result in seeds.values()]) for metric in METRICS]
         lines.append(f"| {method} | {len(seeds)} | " + " | ".join(cells) + f" | {to_score(method, runs)} |")
-    folders = Path("out", name).glob("*-seed*/")
+    folders = [folder for part in name.split(",") for folder in Path("out", part).glob("*-seed*/")]
     unfinished = [folder.name for folder in folders if not (folder / "results.json").exists()]
     return "\n".join(lines + [f"\nnot finished, not averaged: {', '.join(sorted(unfinished))}"] * bool(unfinished))
 
 
 def claims(name: str, way: str) -> str:
-    """Markdown: each claim of the paper as a paired difference over seeds; 3 standard errors or more decide. "base" is
-    the base model that the method itself started from."""
+    """Markdown: each claim of the paper as a paired difference over seeds (and folders, if several are named); 3
+    standard errors or more decide. "base" is the base model that the method itself started from."""
     runs, bases = metrics_of(name, way), metrics_of(name, way, 0)
-    lines = ["| the paper | measured | difference | se | seeds | verdict |", "|---" * 6 + "|"]
+    lines = ["| the paper | measured | difference | se | runs | verdict |", "|---" * 6 + "|"]
     for claim, method, other, metric, sign in CLAIMS:
         theirs = bases.get(method, {}) if other == "base" else runs.get(other, {})
         mean, error, seeds = paired(runs.get(method, {}), theirs, metric)
@@ -210,7 +211,7 @@ def main(argv: list[str] | None = None):
     parser.add_argument("do", choices=("run", "table", "seeds", "claims", "picture"))
     parser.add_argument("--methods", default="score", help="names of score.METHODS, with commas")
     parser.add_argument("--seeds", default="0-4", help="first-last")
-    parser.add_argument("--name", default="default", help="folder under out/ and results/; for a picture, several")
+    parser.add_argument("--name", default="default", help="folder under out/ and results/; to read, several")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one CPU thread each")
     parser.add_argument("--way", choices=("greedy", "sampled"), default="greedy", help="which evaluation is read")
     parser.add_argument("--knobs", default="", help="picture: options that the folders of --name differ in, with commas")

@@ -82,7 +82,18 @@ def test_a_claim_against_the_base_is_against_the_method_s_own(place, monkeypatch
         result_file(place, "star_plus", seed, 0.2, base=0.5)
     assert "| +3.0 | 0.6 | 3 | confirmed |" in evidence.claims("default", "greedy")
     assert "| base | 3 |" in evidence.table("default", "greedy")
-    assert evidence.finals("default", "greedy")["base"][0]["delta"] == 0.01  # of the first method, score
+    assert evidence.finals("default", "greedy")["base"]["default", 0]["delta"] == 0.01  # of the first method, score
+
+
+def test_claims_over_several_folders_pair_within_each(place, monkeypatch):
+    """Gaps of 5 and 6 in one world, 9 and 8 in another, where all is higher: mean 7, standard error 0.9."""
+    monkeypatch.setattr(evidence, "CLAIMS", [("more", "score", "star", "delta", 1)])
+    for name, seed, ours, theirs in (("a", 0, 0.10, 0.05), ("a", 1, 0.11, 0.05), ("b", 0, 0.50, 0.41),
+                                     ("b", 1, 0.49, 0.41), ("b", 2, 0.90, None)):
+        result_file(place, "score", seed, ours, name)
+        if theirs:
+            result_file(place, "star", seed, theirs, name)
+    assert "| +7.0 | 0.9 | 4 | confirmed |" in evidence.claims("a,b", "greedy")
 
 
 def test_claims_are_about_methods_and_metrics_that_exist():
