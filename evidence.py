@@ -158,7 +158,7 @@ def claims(name: str, way: str) -> str:
     return "\n".join(lines)
 
 
-def over(names: list[str], way: str, knob: str) -> dict[str, dict]:
+def over(names: list[str], way: str, knob: str, methods: list[str]) -> dict[str, dict]:
     """method -> value of the knob -> (mean of delta, half of its interval, both in words with the paired difference to
     `score`). Only folders that differ from the first in that option alone, or not at all (an option that an older run
     did not have yet is no difference), and of the methods those with two points or more. Without a knob: every method
@@ -169,36 +169,52 @@ def over(names: list[str], way: str, knob: str) -> dict[str, dict]:
         config, runs = reports(name)[0]["config"], finals(name, way)
         if any(config.get(o, value) != value for o, value in first.items() if o not in ("method", "seed", knob)):
             continue
-        for method, seeds in runs.items():
-            words = interval([result["delta"] for result in seeds.values()])
-            mean, half = map(float, (words + " ± nan").split(" ± ")[:2])
-            words = f"{words}, n={len(seeds)}; {to_score(method, runs)}".strip("; ")
-            points.setdefault(method, {})[config.get(knob, first.get(knob, method))] = mean, half, words
+        for method in methods or runs:
+            values = [result["delta"] for result in runs.get(method, {}).values()]
+            if values:
+                words = interval(values)
+                mean, half = map(float, (words + " ± nan").split(" ± ")[:2])
+                words = f"{words}, n={len(values)}; {to_score(method, runs)}".strip("; ")
+                points.setdefault(method, {})[config.get(knob, first.get(knob, method))] = mean, half, words
     return {method: at for method, at in points.items() if len(at) > 1 or not knob}
 
 
-def picture(names: list[str], way: str, knobs: list[str], path: Path):
-    """Delta, mean and 95 % interval over seeds: of every method or, in a panel for each knob, of every method over the
-    knob's values. Each panel is printed as a table too."""
+def over_table(knob: str, points: dict[str, dict]) -> str:
+    """Markdown: a row per method, a column per value of the knob."""
+    values = sorted({value for at in points.values() for value in at})
+    lines = [f"| {knob} | {' | '.join(map(str, values))} |", "|---" * (len(values) + 1) + "|"]
+    lines += [f"| {method} | {' | '.join(at[value][2] if value in at else '' for value in values)} |"
+              for method, at in points.items()]
+    return "\n".join(lines)
+
+
+def picture(names: list[str], way: str, knobs: list[str], methods: list[str], path: Path):
+    """Delta, mean and 95 % interval over seeds: of every method or, in a panel for each knob, of these methods over the
+    knob's values, which are printed as tables too."""
     import matplotlib
     matplotlib.use("Agg")
     from matplotlib import pyplot
-    figure, panels = pyplot.subplots(1, len(knobs), figsize=(5 + 4 * len(knobs), 4.5), sharey=True, squeeze=False,
-                                     constrained_layout=True)
-    order: list[str] = []  # of the methods, whose places are their colours
-    for axes, knob in zip(panels[0], knobs):
-        points = over(names, way, knob)
-        order += [method for method in points if method not in order]
-        columns = sorted({place for at in points.values() for place in at}) if knob else list(points)
-        print(f"| {knob or 'delta'} | {' | '.join(map(str, columns))} |\n" + "|---" * (len(columns) + 1) + "|")
+    columns = min(len(knobs), 4)
+    rows = math.ceil(len(knobs) / columns)
+    figure, panels = pyplot.subplots(rows, columns, figsize=(6 + 2 * columns, 1.5 + 3 * rows), sharey=True,
+                                     squeeze=False, constrained_layout=True)
+    colours = {method: f"C{place}" for place, method in enumerate(methods)}
+    for axes, knob in zip(panels.flat, knobs):
+        points = over(names, way, knob, methods)
         for method, at in points.items():
-            places = [place for place in columns if place in at]
-            means, halves, _ = zip(*(at[place] for place in places))
-            axes.errorbar(places, means, halves, fmt="o-", capsize=3, label=method, color=f"C{order.index(method)}")
-            print(f"| {method} | {' | '.join(at[place][2] if place in at else '' for place in columns)} |")
+            means, halves, _ = zip(*(at[value] for value in sorted(at)))
+            axes.errorbar(sorted(at), means, halves, fmt="o-", capsize=3, label=method, color=colours.get(method))
         axes.axhline(0, color="grey", linewidth=0.5)
         axes.set_xlabel(knob)
-        axes.legend(fontsize=8) if knob else axes.tick_params(axis="x", rotation=60, labelsize=8)
+        if knob:
+            print(over_table(knob, points))
+        else:
+            axes.tick_params(axis="x", rotation=60, labelsize=8)
+    if methods:
+        labelled = {label: line for axes in panels.flat for line, label in zip(*axes.get_legend_handles_labels())}
+        figure.legend(labelled.values(), labelled.keys(), loc="outside lower center", ncols=4)
+    for axes in panels.flat[len(knobs):]:
+        axes.axis("off")
     figure.suptitle(f"delta on held-out problems, points ({way}; bars: 95 % over seeds)")
     figure.savefig(path, dpi=110)
 
@@ -209,7 +225,7 @@ def main(argv: list[str] | None = None):
     own, options = (argv[:argv.index("--")], argv[argv.index("--") + 1:]) if "--" in argv else (argv, [])
     parser = argparse.ArgumentParser("evidence.py", description=__doc__.split("\n")[0])
     parser.add_argument("do", choices=("run", "table", "seeds", "claims", "picture"))
-    parser.add_argument("--methods", default="score", help="names of score.METHODS, with commas")
+    parser.add_argument("--methods", default="", help="names of score.METHODS, with commas (run: score; picture: all)")
     parser.add_argument("--seeds", default="0-4", help="first-last")
     parser.add_argument("--name", default="default", help="folder under out/ and results/; to read, several")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one CPU thread each")
@@ -217,6 +233,7 @@ def main(argv: list[str] | None = None):
     parser.add_argument("--knobs", default="", help="picture: options that the folders of --name differ in, with commas")
     a = parser.parse_args(own)
     names, knobs = a.name.split(","), a.knobs.replace("-", "_").split(",")
+    methods = a.methods.split(",") if a.methods else []
     for name in names if a.do != "run" else ():
         if not reports(name):
             parser.error(f"--name {name}: {RESULTS / name} holds no result of a finished run")
@@ -224,11 +241,11 @@ def main(argv: list[str] | None = None):
         for knob in set(knobs) - {""} - known.keys():
             parser.error(f"--knobs {knob} is no option of {names[0]}'s runs; there are: {', '.join(known)}")
     if a.do == "picture":
-        return picture(names, a.way, knobs, RESULTS / f"{'-'.join(knobs) or 'deltas'}.png")
+        return picture(names, a.way, knobs, methods, RESULTS / f"{names[0]}-{'map' if a.knobs else 'deltas'}.png")
     if a.do != "run":
         return print({"table": table, "seeds": seeds_table, "claims": claims}[a.do](a.name, a.way))
     first, last = (a.seeds.split("-") * 2)[:2]
-    run(a.methods.split(","), list(range(int(first), int(last) + 1)), a.name, a.jobs, options)
+    run(methods or ["score"], list(range(int(first), int(last) + 1)), a.name, a.jobs, options)
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ def test_picture_holds_every_method(place, drawn):
     evidence.main(["picture"])
     assert drawn[1] == ("score", ["score"], [20.0], [24.8])
     assert drawn[2][:3] == ("star", ["star"], [5.0]) and math.isnan(drawn[2][3][0])
-    assert (place / "results" / "deltas.png").stat().st_size > 1000
+    assert (place / "results" / "default-deltas.png").stat().st_size > 1000
 
 
 def test_picture_over_a_knob_orders_its_values(place, drawn, capsys):
@@ -127,7 +127,7 @@ def test_picture_over_a_knob_orders_its_values(place, drawn, capsys):
             result_file(place, "score", seed, delta, name, careless)
     evidence.main(["picture", "--name", "b,a,c", "--knobs", "careless"])
     assert ("score", [0.0, 0.2, 0.4], [10.0, 20.0, 30.0], [0.0, 0.0, 0.0]) in drawn
-    assert (place / "results" / "careless.png").exists()
+    assert (place / "results" / "b-map.png").exists()
     assert capsys.readouterr().out.splitlines()[-1] == (
         "| score | 10.0 ± 0.0, n=2 | 20.0 ± 0.0, n=2 | 30.0 ± 0.0, n=2 |")
 
@@ -139,7 +139,10 @@ def test_panels_hold_what_differs_from_the_first_folder_in_their_knob_alone(plac
     result_file(place, "star", 0, 0.1, "a", values=6)
     evidence.main(["picture", "--name", "a,b,c,d,old", "--knobs", "careless,values"])
     assert [(label, x) for label, x, *_ in drawn if label != "base"] == [("score", [0.0, 0.2, 0.4]), ("score", [6, 8])]
-    assert (place / "results" / "careless-values.png").exists()
+    assert (place / "results" / "a-map.png").exists()
+    drawn.clear()
+    evidence.main(["picture", "--name", "a,b", "--knobs", "careless", "--methods", "score,prompt"])
+    assert [label for label, *_ in drawn] == ["score"]
 
 
 def test_an_unknown_folder_or_knob_is_named(place, capsys):
