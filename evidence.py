@@ -154,7 +154,8 @@ def claims(name: str, way: str) -> str:
         mean, error, seeds = paired(runs.get(method, {}), theirs, metric)
         verdict = "not run" if seeds < 2 else "not confirmed" if abs(mean) < 3 * error or mean == 0 else \
             "confirmed" if mean * sign > 0 else "the other way"
-        lines.append(f"| {claim} | {metric} of {method} minus {other} | {mean:+.1f} | {error:.1f} | {seeds} | {verdict} |")
+        measured = f"{metric} of {method} minus {other} | {mean:+.1f} | {error:.1f} | {seeds}"
+        lines.append(f"| {claim} | {measured} | {verdict} |")
     return "\n".join(lines)
 
 
@@ -230,7 +231,7 @@ def main(argv: list[str] | None = None):
     parser.add_argument("--name", default="default", help="folder under out/ and results/; to read, several")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one CPU thread each")
     parser.add_argument("--way", choices=("greedy", "sampled"), default="greedy", help="which evaluation is read")
-    parser.add_argument("--knobs", default="", help="picture: options that the folders of --name differ in, with commas")
+    parser.add_argument("--knobs", default="", help="picture: options in which the folders differ, with commas")
     a = parser.parse_args(own)
     names, knobs = a.name.split(","), a.knobs.replace("-", "_").split(",")
     methods = a.methods.split(",") if a.methods else []

@@ -1,8 +1,8 @@
 """How fast and how big: one row of the README's table a command.
 
-    python tests/measure_speed.py decode --shape 1.5B --batch 64             # tokens/s against `transformers` with the same weights
-    python tests/measure_speed.py decode --init FOLDER --batch 16            # the same for a downloaded checkpoint
-    python tests/measure_speed.py step --shape 1.5B --batch 8 --recompute    # a training step: tokens/s, FLOPs utilisation, memory
+    python tests/measure_speed.py decode --shape 1.5B --batch 64           # tokens/s, and those of `transformers`
+    python tests/measure_speed.py decode --init FOLDER --batch 16          # the same for a downloaded checkpoint
+    python tests/measure_speed.py step --shape 1.5B --batch 8 --recompute    # a training step: FLOPs, memory
 
 Weights are random unless --init names a folder: speed does not depend on them. What this file is not: it measures
 nothing that a model says. It needs `transformers` (pip install -e ".[test]"), which makes the random checkpoints too.
@@ -82,8 +82,8 @@ def step(a: argparse.Namespace, dtype: torch.dtype) -> str:
     episodes.tokens.random_(policy.config.vocab_size)
     episodes.turn[:, 1:], episodes.turn[:, a.new // 2:], episodes.lengths[:] = 1, 2, a.new
     optimizer = torch.optim.AdamW(train.masters(policy).values(), lr=1e-6)
-    config, advantages = train.Config(micro_batch=a.micro_batch), torch.randn(a.batch, 2, device=a.device)
-    seconds = best(lambda: train.learn(policy, reference, optimizer, episodes, advantages, (0.1, 0.1), config), a.repeats)
+    rest = episodes, torch.randn(a.batch, 2, device=a.device), (0.1, 0.1), train.Config(micro_batch=a.micro_batch)
+    seconds = best(lambda: train.learn(policy, reference, optimizer, *rest), a.repeats)
     square = torch.randn(4096, 4096, device=a.device, dtype=dtype)
     peak = 1e12 * a.peak or 2 * 4096 ** 3 / best(lambda: square @ square, 3)  # FLOPs per second
     flops = 8 * sum(weight.numel() for weight in policy.parameters()) * a.batch * a.new

@@ -17,9 +17,10 @@ def test_shapes_have_the_parameters_of_their_models(shape, parameters):
 
 
 def test_rows(capsys, monkeypatch):
+    main = measure_speed.main
     monkeypatch.setitem(measure_speed.SHAPES, "135M", (50, 32, 48, 2, 4, 2))
-    measure_speed.main("decode --shape 135M --batch 2 --prompt 3 --new 4 --repeats 1 --device cpu --bandwidth 10".split())
-    measure_speed.main("step --shape 135M --batch 2 --new 8 --repeats 1 --micro-batch 1 --recompute --device cpu".split())
+    main("decode --shape 135M --batch 2 --prompt 3 --new 4 --repeats 1 --bandwidth 10 --device cpu".split())
+    main("step --shape 135M --batch 2 --new 8 --repeats 1 --micro-batch 1 --recompute --device cpu".split())
     decode, step = ([cell.strip() for cell in line.split("|")[1:-1]]
                     for line in capsys.readouterr().out.splitlines() if line.startswith("|"))
     assert decode[:4] == ["decode", "135M", "bfloat16", "2"] and len(decode) == 8
