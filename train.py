@@ -57,7 +57,7 @@ class Config(World):
     width: int = option(64, "its width", 2)
     heads: int = option(4, "its attention heads", 1)
     hidden: int = option(192, "width inside its SwiGLU", 1)
-    warm_steps: int = option(600, "supervised steps on the author's text first; with --init and --data, 0", 0)
+    warm_steps: int = option(-1, "supervised steps on the author's text first; -1: 600, with --init and --data 0", -1)
     warm_batch: int = option(256, "rows a step of them", 1)
     warm_learning_rate: float = option(3e-3, "their peak learning rate (AdamW)", 1e-9)
     stage_one_steps: int = option(60, "steps of Stage I", 0)
@@ -110,8 +110,8 @@ def parse(argv: list[str] | None) -> Config:
     config = Config(**vars(parser.parse_args(argv)))
     if not config.data and not config.levels:
         config = dataclasses.replace(config, levels=World.levels)
-    if config.init and config.data and config.warm_steps == Config.warm_steps:
-        config = dataclasses.replace(config, warm_steps=0)  # the checkpoint is the base model
+    if config.warm_steps < 0:  # with --init and --data the checkpoint is the base model
+        config = dataclasses.replace(config, warm_steps=0 if config.init and config.data else 600)
     return check(config)
 
 

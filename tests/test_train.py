@@ -270,6 +270,13 @@ def test_learning_rate_rises_stays_and_falls():
     assert rates[80] == pytest.approx(0.5) and rates[99] == pytest.approx(0.025)
 
 
+def test_a_number_of_warm_steps_that_is_asked_for_is_taken():
+    """600 is also what the small GPT gets unasked: with a checkpoint and data it used to be taken for "not said"."""
+    said = lambda text: train.parse(text.split()).warm_steps
+    assert (said(""), said("--init x"), said("--init x --data y"), said("--warm-steps 7")) == (600, 600, 0, 7)
+    assert said("--init x --data y --warm-steps 600") == 600 and said("--init x --data y --warm-steps 0") == 0
+
+
 def test_every_option_is_read():
     """An option that no line reads is a lie in -h. Reading it to check it does not count."""
     stages = [score.WARM_START, *(stage for method in score.METHODS.values() for stage in method)]
