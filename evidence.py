@@ -199,7 +199,7 @@ def picture(names: list[str], way: str, knobs: list[str], methods: list[str], pa
     rows = math.ceil(len(knobs) / columns)
     figure, panels = pyplot.subplots(rows, columns, figsize=(6 + 2 * columns, 1.5 + 3 * rows), sharey=True,
                                      squeeze=False, constrained_layout=True)
-    colours = {method: f"C{place}" for place, method in enumerate(methods)}
+    colours = {method: f"C{place}" for place, method in enumerate(methods or finals(names[0], way))}
     for axes, knob in zip(panels.flat, knobs):
         points = over(names, way, knob, methods)
         for method, at in points.items():
@@ -211,7 +211,7 @@ def picture(names: list[str], way: str, knobs: list[str], methods: list[str], pa
             print(over_table(knob, points))
         else:
             axes.tick_params(axis="x", rotation=60, labelsize=8)
-    if methods:
+    if any(knobs):
         labelled = {label: line for axes in panels.flat for line, label in zip(*axes.get_legend_handles_labels())}
         figure.legend(labelled.values(), labelled.keys(), loc="outside lower center", ncols=4)
     for axes in panels.flat[len(knobs):]:
