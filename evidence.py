@@ -75,13 +75,20 @@ def run(methods: list[str], seeds: list[int], name: str, jobs: int, options: lis
             print(line, flush=True)
 
 
-def interval(values: list[float]) -> str:
-    """Mean and half of its 95 % interval (Student), in points: "+17.2 ± 1.3"."""
+def mean_and_half(values: list[float]) -> tuple[float, float]:
+    """Mean and half of its 95 % interval (Student), in points. One value, or nothing to measure (nan, as truthfulness
+    without verdicts), has no interval: nan."""
     mean = 100 * statistics.mean(values)
-    if len(values) < 2 or math.isnan(mean):  # nan: there was nothing to measure, as truthfulness without verdicts
-        return f"{mean:.1f}"
+    if len(values) < 2 or math.isnan(mean):
+        return mean, math.nan
     t = STUDENT[len(values) - 2] if len(values) - 2 < len(STUDENT) else 1.96
-    return f"{mean:.1f} ± {100 * t * statistics.stdev(values) / math.sqrt(len(values)):.1f}"
+    return mean, 100 * t * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def interval(values: list[float]) -> str:
+    """The same in words: "17.2 ± 1.3"."""
+    mean, half = mean_and_half(values)
+    return f"{mean:.1f}" if math.isnan(half) else f"{mean:.1f} ± {half:.1f}"
 
 
 def reports(names: str) -> list[dict]:
@@ -173,10 +180,9 @@ def over(names: list[str], way: str, knob: str, methods: list[str]) -> dict[str,
         for method in methods or runs:
             values = [result["delta"] for result in runs.get(method, {}).values()]
             if values:
-                words = interval(values)
-                mean, half = map(float, (words + " ± nan").split(" ± ")[:2])
-                words = f"{words}, n={len(values)}; {to_score(method, runs)}".strip("; ")
-                points.setdefault(method, {})[config.get(knob, first.get(knob, method))] = mean, half, words
+                words = f"{interval(values)}, n={len(values)}; {to_score(method, runs)}".strip("; ")
+                at = points.setdefault(method, {})
+                at[config.get(knob, first.get(knob, method))] = *mean_and_half(values), words
     return {method: at for method, at in points.items() if len(at) > 1 or not knob}
 
 
