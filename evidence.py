@@ -241,18 +241,18 @@ def main(argv: list[str] | None = None):
     a = parser.parse_args(own)
     names, knobs = a.name.split(","), a.knobs.replace("-", "_").split(",")
     methods = a.methods.split(",") if a.methods else []
-    for name in names if a.do != "run" else ():
+    if a.do == "run":
+        first, last = (a.seeds.split("-") * 2)[:2]
+        return run(methods or ["score"], list(range(int(first), int(last) + 1)), a.name, a.jobs, options)
+    for name in names:
         if not reports(name):
             parser.error(f"--name {name}: {RESULTS / name} holds no result of a finished run")
-        known = reports(names[0])[0]["config"]
-        for knob in set(knobs) - {""} - known.keys():
-            parser.error(f"--knobs {knob} is no option of {names[0]}'s runs; there are: {', '.join(known)}")
+    known = reports(names[0])[0]["config"]
+    for knob in set(knobs) - {""} - known.keys():
+        parser.error(f"--knobs {knob} is no option of {names[0]}'s runs; there are: {', '.join(known)}")
     if a.do == "picture":
         return picture(names, a.way, knobs, methods, RESULTS / f"{names[0]}-{'map' if a.knobs else 'deltas'}.png")
-    if a.do != "run":
-        return print({"table": table, "seeds": seeds_table, "claims": claims}[a.do](a.name, a.way))
-    first, last = (a.seeds.split("-") * 2)[:2]
-    run(methods or ["score"], list(range(int(first), int(last) + 1)), a.name, a.jobs, options)
+    print({"table": table, "seeds": seeds_table, "claims": claims}[a.do](a.name, a.way))
 
 
 if __name__ == "__main__":
