@@ -1,22 +1,376 @@
-r"""The answer checker of `rewards.py`: a table written by hand, properties, hostile text, the bars on labelled data.
+r"""The answer checker of `rewards.py`: its conventions, a table written by hand, hostile text,
+properties, the bars on labelled data.
 
-A line of TABLE is `left == right` (the same answer) or `left != right`; both orders are tested. Every rule of the
-checker has lines that fail without it. The labelled data are read where they lie beside the repository, never copied.
+A line of TABLE is `left == right` (the same answer) or `left != right`; both orders are tested.
+Every rule of the checker has lines that fail without it. The labelled data are read where they lie
+beside the repository, never copied.
 """
 import random
-import sys
 import time
 import tracemalloc
-from pathlib import Path
+from types import SimpleNamespace
 
+import measure_checker
 import pytest
 from hypothesis import given, settings, strategies as st
 
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
-import measure_checker  # noqa: E402
-import rewards  # noqa: E402
-from rewards import extract_answer, is_correct, is_equivalent  # noqa: E402
+import rewards
+from rewards import extract_answer, grade, is_correct, is_equivalent
 
+
+# ---- the final answer of a response --------------------------------------------------------------
+EXTRACTION = [
+    (r"Try 3: f(3)=1, f(1)=4. It fits. \boxed{3}", "3"),
+    (r"first \boxed{1}, no: \boxed{2}", "2"),
+    (r"so $x = \boxed{\frac{1}{\sqrt{2}}}$.", r"\frac{1}{\sqrt{2}}"),
+    (r"\boxed{4 + 4 = \boxed{8}}", "8"),
+    (r"\boxed  { 7 } and more words", "7"),
+    (r"\fbox{9}", "9"),
+    (r"\boxed{\left\{ 1, 2 \right.}", r"\left\{ 1, 2 \right."),
+    (r"\boxed{\{1,2\}}", r"\{1,2\}"),
+    (r"\boxed{\text{B}}" + "\n" * 3, r"\text{B}"),
+    (r"<think> \boxed{5} </think> In short, we", "5"),
+    (r"\boxed{1" + "\n" + r"\\2}", "1\n" + r"\\2"),
+    (r"\boxed{}", ""),
+    (r"\boxed{5} and then \boxed{6", None),
+    (r"\boxed{5} and then \boxed", None),
+    (r"\boxed{\frac{1}{2}", None),
+    (r"\boxed 5", None),
+    ("the answer is 5", None),
+    ("So it is $5$.", None),
+    ("", None),
+    ("Final Answer: The final answer is $5$. I hope it is correct.", "$5$"),
+    (r"It is \boxed{4}. The final answer is 5. I hope it is correct.", "4"),
+    ("The final answer is 5", None),
+]
+
+
+@pytest.mark.parametrize("text, answer", EXTRACTION)
+def test_extract_answer(text, answer):
+    """Something else than what the last complete box holds is taken for the answer."""
+    assert extract_answer(text) == answer
+
+
+def test_the_last_box_counts():
+    """The first box is graded, or an earlier one of the other kind."""
+    assert extract_answer(r"\boxed{1}, no: \boxed{2}") == "2"
+    assert extract_answer(r"\boxed{1}, no: \fbox{2}") == "2"
+    assert extract_answer(r"\fbox{1}, no: \boxed{2}") == "2"
+
+
+def test_a_box_that_was_cut_off_is_no_answer():
+    """A response that stops inside its box is paid: for its beginning, or for an earlier box."""
+    assert extract_answer(r"\boxed{1") is None
+    assert extract_answer(r"\boxed{5}, no: \boxed{6") is None
+    assert extract_answer(r"\boxed{5}, no: \boxed") is None
+
+
+def test_braces_inside_a_box_are_counted():
+    r"""The box ends at the first }, or an escaped \} closes it."""
+    assert extract_answer(r"\boxed{\frac{1}{2}}") == r"\frac{1}{2}"
+    assert extract_answer(r"\boxed{\left\{ 1 \right.}") == r"\left\{ 1 \right."
+    assert extract_answer(r"\boxed{\{1\}") is None
+
+
+def test_closing_words_do_without_a_box():
+    """The paper's closing words are not read, or any last words are."""
+    assert extract_answer("The final answer is $5$. I hope it is correct.") == "$5$"
+    assert extract_answer("The final answer is 5.") is None
+
+
+def test_is_correct_needs_an_answer():
+    """A response is graded that has no final answer, or an empty one."""
+    assert is_correct(r"Hence \boxed{\dfrac{2}{4}}.", "0.5")
+    assert is_correct("The final answer is $x = 5$. I hope it is correct.", "5")
+    assert not is_correct(r"Hence \boxed{3}.", "0.5")
+    assert not is_correct("0.5", "0.5")
+    assert not is_correct(r"\boxed{}", "")
+    assert not is_equivalent("", "")
+
+
+# ---- many at once --------------------------------------------------------------------------------
+ONE = SimpleNamespace(answer="1")
+TWO = SimpleNamespace(answer="2")
+THREE = SimpleNamespace(answer="3")
+
+
+def box(answer):
+    return rf"\boxed{{{answer}}}"
+
+
+def test_grade_keeps_each_attempt_with_its_problem():
+    """An attempt is graded by a neighbour's problem."""
+    attempts = [[box(1)], [box(2)], [box(1)]]
+    assert grade([ONE, TWO, THREE], attempts) == [[True], [True], [False]]
+
+
+def test_grade_keeps_the_turns_in_order():
+    """The verdicts of attempt 1 and attempt 2 are exchanged."""
+    attempts = [[box(1), box(5)], [box(5), box(2)]]
+    assert grade([ONE, TWO], attempts) == [[True, False], [False, True]]
+
+
+def test_grade_takes_rows_of_any_length():
+    """Verdicts slip into the next row where a problem has one attempt, or three, or none."""
+    attempts = [[box(1)], [], [box(3), box(5), box(3)]]
+    assert grade([ONE, TWO, THREE], attempts) == [[True], [], [True, False, True]]
+    assert grade([], []) == []
+
+
+def test_grade_asks_the_judge_once():
+    """The judge of programs is not asked, or not about every text with its own problem."""
+    calls = []
+
+    def judge(problems, texts):
+        calls.append((problems, texts))
+        return [True, False, False, True]
+
+    assert grade([ONE, TWO], [["a", "b"], ["c", "d"]], judge) == [[True, False], [False, True]]
+    assert calls == [([ONE, ONE, TWO, TWO], ["a", "b", "c", "d"])]
+
+
+def test_grade_wants_a_row_for_each_problem():
+    """Rows without a problem, or problems without a row, are dropped in silence."""
+    with pytest.raises(ValueError):
+        grade([ONE, TWO], [[box(1)]])
+    with pytest.raises(ValueError):
+        grade([ONE], [[box(1)], [box(2)]])
+
+
+# ---- the conventions -----------------------------------------------------------------------------
+def check(table):
+    """Lines `left == right` or `left != right`, in both orders."""
+    for line in table.split("\n"):
+        if line.strip():
+            check_line(line.strip())
+
+
+def check_line(line):
+    same = " == " in line
+    left, right = line.split(" == " if same else " != ")
+    assert is_equivalent(left, right) is same, line
+    assert is_equivalent(right, left) is same, f"{line}, in the other order"
+
+
+def test_the_form_of_a_number_does_not_count():
+    """Only one spelling of a number is right, or powers and differences are read wrongly."""
+    check(r"""
+        \frac{2}{4} == 0.5
+        \sqrt{12} == 2\sqrt{3}
+        -2^2 == -4
+        2^{3^2} == 512
+        8-3-2 == 3
+        12/4/3 == 1
+        2^3^2 != 64
+        -2^2 != 4
+    """)
+
+
+def test_numbers_are_equal_only_exactly():
+    """A rounded number passes for the exact one."""
+    check(r"""
+        \frac{1}{3} != 0.33
+        \frac{1}{3} != 0.3333333
+        1+\frac{1}{3} != 1.3333333
+        \sqrt{2} != 1.41
+        \sqrt{2} != 1.414213562
+        \pi != 3.14159265
+        \pi != \frac{22}{7}
+    """)
+
+
+def test_large_and_small_numbers_stay_apart():
+    """Numbers are compared in floating point, where they overflow, vanish or swallow each other."""
+    check(r"""
+        10^{20}+1 != 10^{20}
+        10^{30}+\pi == \pi+10^{30}
+        \frac{\pi}{2^{1200}} != \frac{\pi}{2^{1201}}
+        \pi 10^{200} \cdot \pi 10^{200} != 3\pi
+    """)
+
+
+def test_variables_are_tried_at_several_points():
+    """Expressions are the same that agree at one value, at positive ones, or for any name."""
+    check(r"""
+        (x+1)^2 == x^2+2x+1
+        \sqrt{x^2} != x
+        x^2 != x^3
+        x != y
+        x_1 != x_2
+        f(x) != g(x)
+        y=2x+3 != y=2x-3
+    """)
+
+
+def test_percent_and_units_are_dropped():
+    """25 % is taken for a quarter, or a unit or its square for a part of the number."""
+    check(r"""
+        25\% == 25
+        25\% != 0.25
+        12\text{ cm} == 12
+        12\text{ cm}^2 == 12
+        12\text{ cm}^2 != 144
+        25 ft^2 == 25
+        \$5 == 5
+    """)
+
+
+def test_thousands_are_not_a_list():
+    """12,000 is a list of two numbers, or the interval (12,000) a number."""
+    check(r"""
+        12,000 == 12000
+        12,\!000 == 12000
+        12{,}000 == 12000
+        (2,100) != 2100
+        12, 000 != 12000
+    """)
+
+
+def test_angles_are_degrees_where_rational():
+    r"""\sin 30^\circ is computed in radians, or \sin\frac{\pi}{6} in degrees."""
+    check(r"""
+        60^\circ == 60
+        \sin 30^\circ == \frac{1}{2}
+        \sin\frac{\pi}{6} == \frac{1}{2}
+        \cos 90^\circ == 0
+    """)
+
+
+def test_mixed_numbers():
+    r"""2\frac{1}{3} is a product, or 2\frac{x}{3} a sum."""
+    check(r"""
+        2\frac{1}{3} == \frac{7}{3}
+        3 1/4 == 3.25
+        2\frac{x}{3} == \frac{2x}{3}
+        2\cdot\frac{1}{3} == \frac{2}{3}
+        2\frac{1}{3} != \frac{2}{3}
+        4 2 != 8
+    """)
+
+
+def test_a_set_has_no_order_and_counts():
+    """A list in another order is wrong, or one of other members, or of some more, is right."""
+    check(r"""
+        1,2,3 == 3,1,2
+        \{1,2\} == 2,1
+        1,1,2 != 1,2,2
+        1,2,3 != 1,2
+        \pm 3 == 3,-3
+        \pm 3 != 3
+        (1,2)\cup(3,4) == (3,4)\cup(1,2)
+        (1,2)\cup(3,4) != (1,2),(3,4)
+    """)
+
+
+def test_a_tuple_has_an_order_and_ends():
+    """(1,2) is compared as a set, by its shorter length, or without its brackets."""
+    check(r"""
+        (1,2) == (1,\frac{4}{2})
+        (1,2) != (2,1)
+        (1,2) != (1,2,0)
+        [1,2] != (1,2)
+        [1,2) != (1,2]
+        (1,2) != \{1,2\}
+        \begin{pmatrix}1&2\\3&4\end{pmatrix} != \begin{pmatrix}1&3\\2&4\end{pmatrix}
+    """)
+
+
+def test_an_inequality_is_its_interval():
+    """The ends of the interval are exchanged, open for closed, or its infinite end is the other."""
+    check(r"""
+        x \le 5 == (-\infty,5]
+        x > 5 == (5,\infty)
+        1 < x \le 4 == (1,4]
+        1 \le x < 4 == [1,4)
+        x \in [2,5) == [2,5)
+        x<1 \text{ or } x>2 == (-\infty,1)\cup(2,\infty)
+        x \le 5 != (-\infty,5)
+        1 < x \le 4 != [1,4)
+        x+1 > 5 != (5,\infty)
+    """)
+
+
+def test_the_sign_of_an_inequality_counts():
+    """> is read as <, or both sides change their sign and the relation does not turn."""
+    check(r"""
+        x > 3 == 3 < x
+        x > 3 != x < 3
+        x > 3 != x \ge 3
+        -x < 1 == x > -1
+        -x < 1 != x < -1
+        x \ne 4 != x = 4
+    """)
+
+
+def test_a_name_before_the_sign_does_not_count():
+    r"""x + 1 = 5 or \pi = 5 is taken for 5, or x = 5 is not."""
+    check(r"""
+        x=5 == 5
+        f(x)=2x+1 == 2x+1
+        x+1=5 != 5
+        2x=10 != 10
+        \pi=5 != 5
+        \sin x=1 != 1
+    """)
+
+
+def test_equations_are_the_same_if_one_is_a_multiple():
+    """Equations are the same in any case, or only side for side."""
+    check(r"""
+        2x+4y=6 == x+2y=3
+        y=2x+3 == 2x-y+3=0
+        y=2x+3 != y=2x-3
+        x=30000 != x=30001
+        x=x != x=5
+        0.3=30\% != 0.3=31\%
+    """)
+
+
+def test_base_n_is_only_itself():
+    """The base of a number is dropped."""
+    check(r"""
+        132_5 == 132_{5}
+        132_5 != 132_6
+        132_5 != 132
+        40_{\text{nine}} == 40_9
+    """)
+
+
+def test_words_have_no_case_and_letters_do():
+    """Even is not even, or x is X."""
+    check(r"""
+        \text{even} == Even
+        7:45 \text{ p.m.} == 7\!:\!45\text{ PM}
+        \text{even} != \text{odd}
+        x != X
+    """)
+
+
+def test_a_long_answer_equals_only_itself():
+    """Any length is read, on the one side or the other: a response could take all the time."""
+    assert is_equivalent("1+" * 299 + "1", "300")
+    long = "1+" * 300 + "1"
+    assert len(long) == rewards.MAX_CHARS + 1
+    assert is_equivalent(long, f" {long} ")
+    assert not is_equivalent(long, "301")
+    assert not is_equivalent("301", long)
+
+
+def test_a_large_number_equals_only_itself():
+    """Any number is computed: 9^{9^9} would take all the memory."""
+    assert is_equivalent("2^{4950}", "4^{2475}")
+    assert is_equivalent("2^{20000}", " 2^{20000} ")
+    assert not is_equivalent("2^{20000}", "4^{10000}")
+
+
+def test_a_large_set_equals_only_itself():
+    """Sets of any size are matched, which takes quadratic time."""
+    members = [str(number) for number in range(rewards.MAX_ITEMS + 1)]
+    assert is_equivalent(", ".join(members[1:]), ", ".join(members[:0:-1]))
+    assert not is_equivalent(", ".join(members), ", ".join(members[::-1]))
+
+
+# ---- the table -----------------------------------------------------------------------------------
 TABLE = r"""
 # integer
 17 == 17
@@ -559,74 +913,46 @@ CASES = [line for line in TABLE.splitlines() if line and not line.startswith("#"
 
 @pytest.mark.parametrize("line", CASES)
 def test_table(line):
-    same = " == " in line
-    left, right = line.split(" == " if same else " != ")
-    assert is_equivalent(left, right) is same
-    assert is_equivalent(right, left) is same
-    assert is_equivalent(left, left) and is_equivalent(right, f" {right} ")
+    """A rule of the checker is missing, or goes too far."""
+    check_line(line)
+    left, right = line.split(" == " if " == " in line else " != ")
+    assert is_equivalent(left, left)
+    assert is_equivalent(right, f" {right} ")
 
 
 def test_the_table_is_large_enough():
+    """Lines were lost, or stand there twice."""
     assert len(CASES) == len(set(CASES)) >= 300, len(CASES)
 
 
-EXTRACTION = [
-    (r"Try 3: f(3)=1, f(1)=4. It fits. \boxed{3}", "3"),
-    (r"first \boxed{1}, no: \boxed{2}", "2"),
-    (r"so $x = \boxed{\frac{1}{\sqrt{2}}}$.", r"\frac{1}{\sqrt{2}}"),
-    (r"\boxed{4 + 4 = \boxed{8}}", "8"),
-    (r"\boxed  { 7 } and more words", "7"),
-    (r"\fbox{9}", "9"),
-    (r"\boxed{\left\{ 1, 2 \right.}", r"\left\{ 1, 2 \right."),
-    (r"\boxed{\{1,2\}}", r"\{1,2\}"),
-    (r"\boxed{\text{B}}" + "\n" * 3, r"\text{B}"),
-    (r"<think> \boxed{5} </think> In short, we", "5"),
-    (r"\boxed{1" + "\n" + r"\\2}", "1\n" + r"\\2"),
-    (r"\boxed{}", ""),
-    (r"\boxed{5} and then \boxed{6", None),
-    (r"\boxed{5} and then \boxed", None),
-    (r"\boxed{\frac{1}{2}", None),
-    (r"\boxed 5", None),
-    ("the answer is 5", None),
-    ("So it is $5$.", None),
-    ("", None),
-    ("Final Answer: The final answer is $5$. I hope it is correct.", "$5$"),
-    (r"It is \boxed{4}. The final answer is 5. I hope it is correct.", "4"),
-    ("The final answer is 5", None),
-]
-
-
-@pytest.mark.parametrize("text, answer", EXTRACTION)
-def test_extract_answer(text, answer):
-    assert extract_answer(text) == answer
-
-
-def test_is_correct_needs_an_answer():
-    assert is_correct(r"Hence \boxed{\dfrac{2}{4}}.", "0.5")
-    assert is_correct("The final answer is $x = 5$. I hope it is correct.", "5")
-    assert not is_correct(r"Hence \boxed{3}.", "0.5")
-    assert not is_correct("0.5", "0.5")
-    assert not is_correct(r"\boxed{}", "") and not is_equivalent("", "")
-
-
+# ---- hostile text --------------------------------------------------------------------------------
 HOSTILE = [
-    "9" * 100_000, "0." + "3" * 50_000, "9^{9^{9^{9^9}}}", "2^{10^{9}}", "1e999", "1e999999999", "((9!)!)!", "10^9!",
-    r"\sqrt[10^{10}]{2}", "(x+1)^{100000}", "2" + "!" * 500, "(" * 2000, "{" * 500, "(" * 250 + "1" + ")" * 250,
-    r"\frac{1}{" * 60 + "1" + "}" * 60, r"\frac" * 120, r"\sqrt" * 120, r"\sin " * 120, "-" * 590, "1+" * 290 + "1",
-    "1^" * 290 + "1", "x_" * 290 + "x", "1," * 299 + "1", "[" * 590, "|" * 590, "," * 590, "=" * 590, "\\" * 590,
-    " " * 590, "a " * 290, "1 " * 299, r"\text{" * 90, r"\text{a" * 80, r"\text{ab" * 70, r"1\text{ab" * 60,
-    "1,000" * 110, "1,000," * 99, r"\pm" * 190, r"1\pm" * 140, r"\overline{1}" * 45, r".1\overline{1}" * 42,
-    "and " * 140, r"\approx" * 80, r"\begin{pmatrix}" * 35, "1&" * 290, r"1\\" * 190, r"(1,2)\cup" * 65,
-    "999!+" * 115 + "1", "1/999!+" * 80 + "1", "1/7^{2000}+" * 50 + "1", "3^{3000}" * 70, "1cm" * 190, "1 cm " * 110,
-    ",".join(f"1/7^{{{power}}}" for power in range(2000, 2030)), ",".join(f"499!+{term}" for term in range(30)),
-    r"\boxed{" * 80, "i!", r"\sqrt{2}!", "__import__('os').system('false')", "exec('1')", "lambda: 42", "{}" * 290,
+    # numbers that cannot be computed
+    "9" * 100_000, "0." + "3" * 50_000, "9^{9^{9^{9^9}}}", "2^{10^{9}}", "1e999", "1e999999999",
+    "((9!)!)!", "10^9!", r"\sqrt[10^{10}]{2}", "(x+1)^{100000}", "2" + "!" * 500,
+    # too deep
+    "(" * 2000, "{" * 500, "(" * 250 + "1" + ")" * 250, r"\frac{1}{" * 60 + "1" + "}" * 60,
+    r"\frac" * 120, r"\sqrt" * 120, r"\sin " * 120, "-" * 590, "1+" * 290 + "1", "1^" * 290 + "1",
+    "x_" * 290 + "x", "1," * 299 + "1", "[" * 590, "|" * 590, "," * 590, "=" * 590, "\\" * 590,
+    # patterns that try everything
+    " " * 590, "a " * 290, "1 " * 299, r"\text{" * 90, r"\text{a" * 80, r"\text{ab" * 70,
+    r"1\text{ab" * 60, "1,000" * 110, "1,000," * 99, r"\pm" * 190, r"1\pm" * 140,
+    r"\overline{1}" * 45, r".1\overline{1}" * 42, "and " * 140, r"\approx" * 80,
+    r"\begin{pmatrix}" * 35, "1&" * 290, r"1\\" * 190, r"(1,2)\cup" * 65,
+    # slow sums, slow sets
+    "999!+" * 115 + "1", "1/999!+" * 80 + "1", "1/7^{2000}+" * 50 + "1", "3^{3000}" * 70,
+    "1cm" * 190, "1 cm " * 110, ",".join(f"1/7^{{{power}}}" for power in range(2000, 2030)),
+    ",".join(f"499!+{term}" for term in range(30)), r"\boxed{" * 80,
+    # what has no value, code, strange characters
+    "i!", r"\sqrt{2}!", "__import__('os').system('false')", "exec('1')", "lambda: 42", "{}" * 290,
     "\x00", "\ud800", "٤٢", "４２", "½", "😀", "\n" * 50,
 ]
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_text_is_harmless(text):
-    """A bool within a fifth of a second of this core (measured: below 0.02), whatever stands on the other side."""
+    """A text raises, or takes more than a fifth of a second (measured: below 0.02), whatever stands
+    on the other side."""
     others = ["42", r"x+\frac{1}{2}", text[:-1] + "2", text + " ", ",".join(text.split(",")[::-1])]
     for other in others + random.Random(0).sample(HOSTILE, 3):
         for left, right in ((text, other), (other, text)):
@@ -637,7 +963,7 @@ def test_hostile_text_is_harmless(text):
 
 
 def test_it_never_recurses_far():
-    """Deep text is refused by a counter of our own, so that it works near the end of Python's stack too."""
+    """Deep text is not refused by a counter of our own: it raises where the stack ends."""
     deep = "(" * 35 + "x" + ")" * 35
 
     def descend(levels):
@@ -648,29 +974,42 @@ def test_it_never_recurses_far():
 
 
 def test_memory_stays_flat():
-    """A hundred thousand different answers leave less than 20 MB behind: both caches are bounded."""
+    """A cache has no bound: ten thousand answers leave over a megabyte behind, not a half."""
     tracemalloc.start()
-    for number in range(20_000):
+    for number in range(5_000):
         is_equivalent(f"x_{number}+{number}", f"{number}+x_{{{number}}}")
     left_behind = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    assert left_behind < 20 * 2 ** 20, left_behind
+    assert left_behind < 2**20, left_behind
 
 
+# ---- properties ----------------------------------------------------------------------------------
 properties = settings(deadline=None, max_examples=150, derandomize=True)
-numbers = st.integers(-10 ** 6, 10 ** 6)
-atoms = st.one_of(numbers.map(str), st.sampled_from(["x", "y", r"\pi", r"\sqrt{2}", "0.5", "i", "(x+1)", r"\sin x"]))
-expressions = st.recursive(atoms, lambda inner: st.one_of(
-    st.tuples(inner, inner).map(lambda pair: r"\frac{%s}{%s}" % pair),
-    st.tuples(inner, inner).map(lambda pair: "{%s}+{%s}" % pair),
-    st.tuples(inner, inner).map(lambda pair: r"(%s)\cdot(%s)" % pair)), max_leaves=6)
-tokens = [token for line in CASES for token in rewards.TOKEN.findall(line)]
-jumbles = st.lists(st.sampled_from(sorted(set("".join(CASES))) + tokens), max_size=25).map("".join)
+numbers = st.integers(-(10**6), 10**6)
+symbols = ["x", "y", r"\pi", r"\sqrt{2}", "0.5", "i", "(x+1)", r"\sin x"]
+atoms = st.one_of(numbers.map(str), st.sampled_from(symbols))
+
+
+def larger(inner):
+    pairs = st.tuples(inner, inner)
+    fractions = pairs.map(lambda pair: r"\frac{%s}{%s}" % pair)
+    sums = pairs.map(lambda pair: "{%s}+{%s}" % pair)
+    products = pairs.map(lambda pair: r"(%s)\cdot(%s)" % pair)
+    return st.one_of(fractions, sums, products)
+
+
+expressions = st.recursive(atoms, larger, max_leaves=6)
+tokens = []
+for case in CASES:
+    tokens += rewards.TOKEN.findall(case)
+pieces = sorted(set("".join(CASES))) + tokens
+jumbles = st.lists(st.sampled_from(pieces), max_size=25).map("".join)
 
 
 @properties
 @given(st.one_of(st.text(max_size=80), jumbles), jumbles)
 def test_any_text_gives_a_bool_in_both_orders(left, right):
+    """Some text raises, differs from itself, or is judged otherwise in the other order."""
     assert is_equivalent(left, right) in (True, False)
     assert is_equivalent(left, right) is is_equivalent(right, left)
     assert left.strip() == "" or is_equivalent(left, left)
@@ -680,6 +1019,7 @@ def test_any_text_gives_a_bool_in_both_orders(left, right):
 @properties
 @given(expressions)
 def test_spacing_sizes_and_braces_do_not_matter(text):
+    """Spaces, the size of a fraction or of brackets, or braces around all change the answer."""
     assert is_equivalent(text, f"  {text} ")
     assert is_equivalent(text, text.replace(r"\frac", r"\dfrac"))
     assert is_equivalent(text, text.replace("+", r" \, + \; "))
@@ -690,27 +1030,44 @@ def test_spacing_sizes_and_braces_do_not_matter(text):
 @properties
 @given(st.lists(numbers, min_size=2, max_size=6), st.randoms())
 def test_the_order_of_a_set_does_not_matter(members, generator):
+    """A set has an order, or a tuple has none."""
     shuffled = generator.sample(members, len(members))
-    one, other = (", ".join(map(str, list_)) for list_ in (members, shuffled))
+    one = ", ".join(map(str, members))
+    other = ", ".join(map(str, shuffled))
     assert is_equivalent(rf"\{{{one}\}}", rf"\{{{other}\}}")
     assert is_equivalent(f"({one})", f"({other})") is (members == shuffled)
 
 
 @properties
-@given(numbers, st.integers(1, 10 ** 4))
+@given(numbers, st.integers(1, 10**4))
 def test_one_more_is_another_number(top, bottom):
-    for spelling in ("{}", r"\frac{{{}}}{{%d}}" % bottom, r"{}\pi", r"\sqrt{{2}}+{}", "x+{}", "(3,{})", "x={}", "{}%"):
-        one, more = spelling.format(top), spelling.format(top + 1)
-        assert is_equivalent(one, one + " ") and not is_equivalent(one, more), (one, more)
+    """A number equals the next one, alone or as a part of something."""
+    plain = ("{}", r"{}\pi", r"\sqrt{{2}}+{}", "x+{}", "(3,{})", "x={}", "{}%")
+    for spelling in (*plain, r"\frac{{{}}}{{%d}}" % bottom):
+        one = spelling.format(top)
+        more = spelling.format(top + 1)
+        assert is_equivalent(one, one + " ")
+        assert not is_equivalent(one, more), (one, more)
 
 
-BARS = {"accuracy %": 98.3, "accuracy %, real only": 99.3, "accuracy %, not by agreement": 97, "extraction %": 99}
-LIMITS = {"false positives": 10, "not symmetric": 0, "gold answers not equal to themselves": 0,
-          "adversarial: slowest call, ms": 50, "adversarial: peak memory, MB": 20}
+# ---- labelled data -------------------------------------------------------------------------------
+BARS = {
+    "accuracy %": 98.3,
+    "accuracy %, real only": 99.3,
+    "accuracy %, not by agreement": 97,
+    "extraction %": 99,
+}
+LIMITS = {
+    "false positives": 10,
+    "not symmetric": 0,
+    "gold answers not equal to themselves": 0,
+    "adversarial: slowest call, ms": 50,
+    "adversarial: peak memory, MB": 20,
+}
 
 
 def test_the_bars_on_the_labelled_data():
-    """The table of the README, measured; the data are not a part of the repository."""
+    """The measured table has become worse; the data are not a part of the repository."""
     folder = measure_checker.ROOT.parent / "shared" / "checker"
     if not (folder / "pairs_dev.jsonl").exists():
         pytest.skip("the labelled data are not beside the repository: ../shared/checker")

@@ -1,80 +1,259 @@
-"""The table of the evidence: its arithmetic by hand, its runs on a tiny model."""
+"""The evidence: its arithmetic by hand, its runs on a stand-in for train.py and on a tiny model."""
+
 import json
 import math
+import random
+import shutil
 import statistics
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-import evidence
-import score
+from extras import evidence, options
 from test_train import TINY
+
+REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
+    """A folder of its own for results/ and out/."""
     monkeypatch.setattr(evidence, "RESULTS", tmp_path / "results")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def result_file(place, method, seed, delta, name="default", careless=0.0, base=0.0, **options):
-    shares = dict.fromkeys(evidence.METRICS, 0.5)
+def write_report(place, name, method, seed, stages, **config):
+    """A result file: stages is {"base": {"greedy": metrics, "sampled": metrics}, ...}."""
     folder = place / "results" / name
     folder.mkdir(parents=True, exist_ok=True)
-    stages = {"base": {"greedy": shares | {"delta": base}}, "Stage II": {"greedy": shares | {"delta": delta}}}
-    config = {"method": method, "seed": seed, "careless": careless, **options}
-    report = {"config": config, "results": stages}
+    report = {"config": {"method": method, "seed": seed, **config}, "results": stages}
     (folder / f"{method}-seed{seed}.json").write_text(json.dumps(report))
 
 
+def result_file(
+    place, method, seed, delta, name="default", careless=0.0, base=0.0, sampled=None, **config
+):
+    """A result file in which all but delta is 0.5."""
+    shares = dict.fromkeys(evidence.METRICS, 0.5)
+    greedy = {"base": shares | {"delta": base}, "Stage II": shares | {"delta": delta}}
+    other = {"base": shares, "Stage II": shares | {"delta": sampled or delta}}
+    stages = {stage: {"greedy": greedy[stage], "sampled": other[stage]} for stage in greedy}
+    write_report(place, name, method, seed, stages, careless=careless, **config)
+
+
+def cells(line):
+    """The cells of a line of a Markdown table.
+
+    >>> cells("| a | b |  |")
+    ['a', 'b', '']
+    """
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+# ---- the arithmetic ------------------------------------------------------------------------------
 def test_interval_by_hand():
-    """10, 20, 30: mean 20, standard error 10 / sqrt(3), Student's 97.5 % point for 2 degrees of freedom 4.30."""
+    """Catches another formula: 10, 20, 30 have mean 20, standard error 10 / sqrt(3), and Student's
+    97.5 % point for 2 degrees of freedom is 4.30."""
     assert evidence.interval([0.1, 0.2, 0.3]) == "20.0 ± 24.8"
     assert evidence.interval([0.1]) == "10.0"
+    assert evidence.interval([math.nan, math.nan]) == "nan"
 
 
 def test_interval_holds_the_true_mean_95_times_in_100():
-    """By simulation: with the normal's 1.96 at five seeds it would be 88 times."""
-    import random
-    rng, held = random.Random(0), 0
+    """Catches an interval that is too tight: with the normal's 1.96 at five seeds it would hold the
+    true mean 88 times in 100. By simulation."""
+    rng = random.Random(0)
+    held = 0
     for _ in range(4000):
         mean, half = evidence.interval([rng.gauss(0.5, 0.1) for _ in range(5)]).split(" ± ")
         held += abs(float(mean) - 50) <= float(half)
     assert 0.935 < held / 4000 < 0.965
 
 
-def test_table_pairs_by_seed_and_leaves_unfinished_runs_out(place):
-    for seed, (ours, theirs) in enumerate([(0.20, 0.10), (0.22, 0.14), (0.15, 0.11)]):
-        result_file(place, "score", seed, ours)
-        result_file(place, "multi_turn_rl", seed, theirs)
-    (place / "out" / "default" / "star-seed0").mkdir(parents=True)
-    table = evidence.table("default", "greedy")
-    gaps = [-10, -8, -4]
-    row = next(line for line in table.splitlines() if "multi_turn_rl" in line)
-    assert f"{statistics.mean(gaps):+.1f} (se {statistics.stdev(gaps) / math.sqrt(3):.1f})" in row and "| 3 |" in row
-    assert "not finished, not averaged: star-seed0" in table
-    assert sum("| Stage II |" in line for line in evidence.seeds_table("default", "greedy").splitlines()) == 6
+def student_share(t, freedom):
+    """P(|T| <= t) for Student's T, by the midpoint rule over its density."""
+    scale = math.gamma((freedom + 1) / 2) / math.gamma(freedom / 2) / math.sqrt(freedom * math.pi)
+    pieces = 20_000
+    total = 0.0
+    for piece in range(pieces):
+        x = (piece + 0.5) / pieces * t
+        total += (1 + x * x / freedom) ** (-(freedom + 1) / 2)
+    return 2 * scale * total * t / pieces
+
+
+@pytest.mark.parametrize("freedom", range(1, 16))
+def test_student_s_points_hold_95_in_100(freedom):
+    """Catches a wrong entry of the table of Student's points, or one for other degrees of freedom:
+    the oracle integrates the density. Two digits are worth 0.0006 at most."""
+    assert student_share(evidence.STUDENT[freedom - 1], freedom) == pytest.approx(0.95, abs=6e-4)
+
+
+@pytest.mark.parametrize(
+    "count, t", [(2, 12.71), (3, 4.30), (5, 2.78), (6, 2.57), (16, 2.13), (17, 1.96), (60, 1.96)]
+)
+def test_n_values_have_n_minus_1_degrees_of_freedom(count, t):
+    """Catches n or n - 2 degrees of freedom, and a standard error with n for n - 1. The values are
+    0 and 1 in turn; everything is computed here by sums."""
+    values = [float(number % 2) for number in range(count)]
+    mean = sum(values) / count
+    variance = sum((value - mean) ** 2 for value in values) / (count - 1)
+    found_mean, half = evidence.mean_and_half(values)
+    assert found_mean == pytest.approx(100 * mean)
+    assert half == pytest.approx(100 * t * math.sqrt(variance / count))
+
+
+# ---- the paper's claims --------------------------------------------------------------------------
+# What paper.md says, by the number of its claim. In brackets its figures on MATH, where it has them.
+PAPER = [
+    # Plain multi-turn RL: "both accuracies rise, delta does not: the second attempt copies".
+    (1, "multi_turn_rl", "base", "accuracy_t1", 1),
+    (1, "multi_turn_rl", "base", "accuracy_t2", 1),
+    (1, "multi_turn_rl", "score", "delta", -1),
+    (1, "multi_turn_rl", "score", "changed", -1),
+    # Supervised methods correct less, make smaller edits and break more right answers.
+    (2, "star", "score", "delta", -1),  # -14.2, 4.4
+    (2, "star_plus", "score", "delta", -1),  # 0.4, 4.4
+    (2, "pair_sft", "score", "delta", -1),  # 1.8, 4.4
+    (2, "pair_sft_plus", "score", "delta", -1),  # 0.0, 4.4
+    (2, "star", "score", "edit_ratio", -1),
+    (2, "pair_sft", "score", "edit_ratio", -1),
+    (2, "star", "score", "c_to_i", 1),  # 19.6, 1.4
+    (2, "pair_sft", "score", "c_to_i", 1),  # 3.6, 1.4
+    # The ablations: each part counts.
+    (3, "score", "score_without_stage_one", "delta", 1),  # 4.4, 2.2
+    (3, "score", "score_without_bonus", "delta", 1),  # 4.4, 2.6
+    (3, "score", "score_star_stage_two", "delta", 1),  # 4.4, 2.2
+    (3, "score", "score_offline_first_attempts", "delta", 1),  # 4.4, 0.2
+    # Single-turn RL learns the first attempt alone.
+    (4, "single_turn_rl", "base", "accuracy_t1", 1),  # 61.8, 52.6
+    (4, "single_turn_rl", "base", "delta", -1),  # -2.4, -11.2: see below
+    (5, "score", "base", "i_to_c", 1),  # 5.8, 4.6
+    (5, "score", "base", "c_to_i", -1),  # 1.4, 15.8
+]
+MATH = {
+    "base": {
+        "accuracy_t1": 52.6,
+        "accuracy_t2": 41.4,
+        "delta": -11.2,
+        "i_to_c": 4.6,
+        "c_to_i": 15.8,
+    },
+    "star": {"delta": -14.2, "c_to_i": 19.6},
+    "star_plus": {"delta": 0.4},
+    "pair_sft": {"delta": 1.8, "c_to_i": 3.6},
+    "pair_sft_plus": {"delta": 0.0},
+    "score": {"delta": 4.4, "i_to_c": 5.8, "c_to_i": 1.4},
+    "single_turn_rl": {"accuracy_t1": 61.8, "delta": -2.4},
+    "score_without_stage_one": {"delta": 2.2},
+    "score_without_bonus": {"delta": 2.6},
+    "score_star_stage_two": {"delta": 2.2},
+    "score_offline_first_attempts": {"delta": 0.2},
+}
+
+
+def test_every_claim_is_the_paper_s():
+    """Catches a claim about another method, another metric, or with the sign turned round."""
+    found = []
+    number = 0
+    for words, *claim in evidence.CLAIMS:
+        if words[0].isdigit():
+            number = int(words.split(".")[0])
+        found.append((number, *claim))
+    assert found == PAPER
+
+
+def test_the_signs_of_the_claims_are_those_of_the_paper_s_figures():
+    """Catches a sign that was copied wrongly into both tables: on MATH the figures point that way.
+    One claim's do not: single-turn RL lowers delta below SCoRe's and below 0, but the paper's own
+    base model, with -11.2, is lower still."""
+    against = []
+    counted = 0
+    for _, method, other, metric, sign in evidence.CLAIMS:
+        if metric in MATH.get(method, {}) and metric in MATH.get(other, {}):
+            counted += 1
+            gap = MATH[method][metric] - MATH[other][metric]
+            if gap * sign <= 0:
+                against.append((method, other, metric))
+    assert counted == 14
+    assert against == [("single_turn_rl", "base", "delta")]
+
+
+def test_claims_are_about_methods_and_metrics_that_exist():
+    """Catches a claim that is for ever "not run" because of a typing error."""
+    for _, method, other, metric, sign in evidence.CLAIMS:
+        assert {method, other} <= {"base", *options.METHODS}
+        assert metric in evidence.METRICS and sign in (-1, 1)
+
+
+def ratio_files(place, method, ratio):
+    """Two seeds whose gaps to score have a mean of `ratio` standard errors, by hand: gaps of
+    m - 12.5 and m + 12.5 points have the standard error 12.5."""
+    mean = ratio * 12.5
+    for seed, gap in enumerate((mean - 12.5, mean + 12.5)):
+        result_file(place, method, seed, gap / 100)
+
+
+@pytest.mark.parametrize(
+    "ratio, larger, smaller",
+    [
+        (2.01, "not confirmed", "not confirmed"),
+        (2.99, "not confirmed", "not confirmed"),
+        (3.0, "confirmed", "the other way"),  # "3 standard errors or more decide"
+        (3.01, "confirmed", "the other way"),
+        (-2.99, "not confirmed", "not confirmed"),
+        (-3.0, "the other way", "confirmed"),
+        (-3.01, "the other way", "confirmed"),
+    ],
+)
+def test_three_standard_errors_are_the_edge(place, monkeypatch, ratio, larger, smaller):
+    """Catches another number of standard errors, an edge that is left out, and a sign that is not
+    looked at: the same figures for a claim that says "larger" and one that says "smaller"."""
+    claims = [("", "star", "score", "delta", 1), ("", "star", "score", "delta", -1)]
+    monkeypatch.setattr(evidence, "CLAIMS", claims)
+    ratio_files(place, "star", ratio)
+    for seed in range(2):
+        result_file(place, "score", seed, 0.0)
+    rows = [cells(row) for row in evidence.claims("default", "greedy").splitlines()[2:]]
+    assert [row[-1] for row in rows] == [larger, smaller]
+    assert rows[0][2:5] == [f"{ratio * 12.5:+.1f}", "12.5", "2"]
 
 
 def test_claims_are_decided_by_three_standard_errors(place, monkeypatch):
-    """Gaps of -10, -8, -4: mean -7.3, standard error 1.8, so 4.2 standard errors. 3, -1, 2: less than one."""
-    claims = [("less than", "star", "score", "delta", -1), ("more than", "star", "score", "delta", 1),
-              ("none", "pair_sft", "score", "delta", 1), ("both 0", "star", "base", "c_to_i", 1),
-              ("absent", "prompt", "score", "delta", 1), ("one seed", "single_turn_rl", "score", "delta", 1)]
+    """Catches a verdict that does not follow from the figures beside it. Gaps of -10, -8, -4: mean
+    -7.3, standard error 1.8, so 4.2 standard errors. 3, -1, 2: less than one."""
+    claims = [
+        ("less than", "star", "score", "delta", -1),
+        ("more than", "star", "score", "delta", 1),
+        ("none", "pair_sft", "score", "delta", 1),
+        ("both 0", "star", "base", "c_to_i", 1),
+        ("absent", "prompt", "score", "delta", 1),
+        ("one seed", "single_turn_rl", "score", "delta", 1),
+    ]
     monkeypatch.setattr(evidence, "CLAIMS", claims)
-    for seed, (ours, less, noise) in enumerate([(0.20, 0.10, 0.23), (0.22, 0.14, 0.21), (0.15, 0.11, 0.17)]):
+    deltas = [(0.20, 0.10, 0.23), (0.22, 0.14, 0.21), (0.15, 0.11, 0.17)]
+    for seed, (ours, less, noise) in enumerate(deltas):
         result_file(place, "score", seed, ours)
         result_file(place, "star", seed, less)
         result_file(place, "pair_sft", seed, noise)
     result_file(place, "single_turn_rl", 0, 0.5)
     rows = [line.split(" | ") for line in evidence.claims("default", "greedy").splitlines()[2:]]
-    assert [row[-1].strip(" |") for row in rows] == ["confirmed", "the other way", "not confirmed", "not confirmed",
-                                                     "not run", "not run"]
+    assert [row[-1].strip(" |") for row in rows] == [
+        "confirmed",
+        "the other way",
+        "not confirmed",
+        "not confirmed",
+        "not run",
+        "not run",
+    ]
     assert rows[0][2:5] == ["-7.3", "1.8", "3"]
 
 
 def test_a_claim_against_the_base_is_against_the_method_s_own(place, monkeypatch):
-    """On another processor the same seed makes another base model: star's gains are 2, 3, 4 points over its own."""
+    """Catches a gain over another run's base model. On another processor the same seed makes
+    another: star's gains are 2, 3, 4 points over its own."""
     monkeypatch.setattr(evidence, "CLAIMS", [("gains", "star", "base", "delta", 1)])
     for seed, gain in enumerate([0.02, 0.03, 0.04]):
         result_file(place, "score", seed, 0.2, base=0.01)
@@ -82,46 +261,232 @@ def test_a_claim_against_the_base_is_against_the_method_s_own(place, monkeypatch
         result_file(place, "star_plus", seed, 0.2, base=0.5)
     assert "| +3.0 | 0.6 | 3 | confirmed |" in evidence.claims("default", "greedy")
     assert "| base | 3 |" in evidence.table("default", "greedy")
-    assert evidence.finals("default", "greedy")["base"]["default", 0]["delta"] == 0.01  # of the first method, score
+    base = evidence.finals("default", "greedy")["base"]
+    assert base["default", 0]["delta"] == 0.01  # of the first method, score
 
 
 def test_claims_over_several_folders_pair_within_each(place, monkeypatch):
-    """Gaps of 5 and 6 in one world, 9 and 8 in another, where all is higher: mean 7, standard error 0.9."""
+    """Catches a pair of two worlds. Gaps of 5 and 6 in one, 9 and 8 in another, where all is
+    higher: mean 7, standard error 0.9."""
     monkeypatch.setattr(evidence, "CLAIMS", [("more", "score", "star", "delta", 1)])
-    for name, seed, ours, theirs in (("a", 0, 0.10, 0.05), ("a", 1, 0.11, 0.05), ("b", 0, 0.50, 0.41),
-                                     ("b", 1, 0.49, 0.41), ("b", 2, 0.90, None)):
+    for name, seed, ours, theirs in (
+        ("a", 0, 0.10, 0.05),
+        ("a", 1, 0.11, 0.05),
+        ("b", 0, 0.50, 0.41),
+        ("b", 1, 0.49, 0.41),
+        ("b", 2, 0.90, None),
+    ):
         result_file(place, "score", seed, ours, name)
         if theirs:
             result_file(place, "star", seed, theirs, name)
     assert "| +7.0 | 0.9 | 4 | confirmed |" in evidence.claims("a,b", "greedy")
 
 
-def test_claims_are_about_methods_and_metrics_that_exist():
-    for _, method, other, metric, sign in evidence.CLAIMS:
-        assert {method, other} <= {"base", *score.METHODS} and metric in evidence.METRICS and sign in (-1, 1)
+def test_seeds_that_only_one_method_has_are_dropped(place, monkeypatch):
+    """Catches a difference of means where a mean of differences is promised: seeds 0 and 3 have no
+    partner and are far off; seeds 1 and 2 differ by 2 and 4 points."""
+    monkeypatch.setattr(evidence, "CLAIMS", [("more", "star", "score", "delta", 1)])
+    for seed, delta in ((0, 0.9), (1, 0.12), (2, 0.24)):
+        result_file(place, "star", seed, delta)
+    for seed, delta in ((1, 0.10), (2, 0.20), (3, 0.7)):
+        result_file(place, "score", seed, delta)
+    row = cells(evidence.claims("default", "greedy").splitlines()[-1])
+    assert row[2:] == ["+3.0", "1.0", "2", "confirmed"]
+    row = cells(evidence.table("default", "greedy").splitlines()[-1])
+    assert row[:2] == ["star", "3"] and row[-1] == "+3.0 (se 1.0)"
+
+
+def test_the_same_seed_in_two_folders_is_no_pair(place, monkeypatch):
+    """Catches pairing by seed alone: one method ran in one world only, the other in another."""
+    monkeypatch.setattr(evidence, "CLAIMS", [("more", "star", "score", "delta", 1)])
+    for seed in range(3):
+        result_file(place, "star", seed, 0.2, "a")
+        result_file(place, "score", seed, 0.1, "b")
+    row = cells(evidence.claims("a,b", "greedy").splitlines()[-1])
+    assert row[2:] == ["+nan", "nan", "0", "not run"]
+
+
+# ---- tables by hand ------------------------------------------------------------------------------
+# Percent, in the order of METRICS; seeds 5, 6 and 7.
+GREEDY_BASE = [
+    (50, 48, -2, 2, 4, 10, 1, 97),
+    (50, 50, 0, 4, 4, 20, 2, 98),
+    (50, 52, 2, 6, 4, 30, 3, 99),
+]
+GREEDY_LAST = [
+    (50, 60, 10, 11, 1, 30, 3, 99),
+    (52, 70, 18, 19, 1, 40, 4, 99),
+    (54, 80, 26, 27, 1, 50, 5, 96),
+]
+SAMPLED_BASE = [(41, 44, 3, 12, 9, 60, 7, 95)] * 3
+SAMPLED_LAST = [
+    (45, 45, 0, 5, 5, 66, 8, 90),
+    (45, 47, 2, 6, 4, 66, 8, 90),
+    (45, 49, 4, 7, 3, 66, 8, 90),
+]
 
 
 @pytest.fixture
+def three_files(place):
+    """Seeds 5, 6 and 7 of score, with every figure above in its place."""
+
+    def shares(percents):
+        return {metric: percent / 100 for metric, percent in zip(evidence.METRICS, percents)}
+
+    for number in range(3):
+        base = {
+            "greedy": shares(GREEDY_BASE[number]),
+            "sampled": shares(SAMPLED_BASE[number]),
+        }
+        last = {
+            "greedy": shares(GREEDY_LAST[number]),
+            "sampled": shares(SAMPLED_LAST[number]),
+        }
+        between = {"greedy": shares([77] * 8), "sampled": shares([78] * 8)}
+        stages = {"base": base, "Stage I": between, "Stage II": last}
+        write_report(place, "default", "score", 5 + number, stages)
+    return place
+
+
+def printed(capsys, command):
+    """The cells of what a command prints, line by line."""
+    evidence.main(command.split())
+    return [cells(line) for line in capsys.readouterr().out.splitlines()]
+
+
+HEAD = "accuracy_t1 accuracy_t2 delta i_to_c c_to_i changed edit_ratio truthful".split()
+
+
+def test_the_table_by_hand(three_files, capsys):
+    """Catches a column that holds another metric, another stage, or the other evaluation. Three
+    values a - b, a, a + b: mean a, half of the interval 4.30 b / sqrt(3) = 2.4826 b."""
+    rows = printed(capsys, "table")
+    assert rows[0] == ["method", "seeds", *HEAD, "delta minus score's"]
+    assert rows[2] == (
+        "base | 3 | 50.0 ± 0.0 | 50.0 ± 5.0 | 0.0 ± 5.0 | 4.0 ± 5.0 | 4.0 ± 0.0 | 20.0 ± 24.8"
+        " | 2.0 ± 2.5 | 98.0 ± 2.5 | "
+    ).split(" | ")
+    # truthful: 99, 99, 96 have mean 98 and variance 3, so 4.30 sqrt(3) / sqrt(3).
+    assert rows[3] == (
+        "score | 3 | 52.0 ± 5.0 | 70.0 ± 24.8 | 18.0 ± 19.9 | 19.0 ± 19.9 | 1.0 ± 0.0"
+        " | 40.0 ± 24.8 | 4.0 ± 2.5 | 98.0 ± 4.3 | "
+    ).split(" | ")
+    assert len(rows) == 4
+
+
+def test_the_sampled_table_by_hand(three_files, capsys):
+    """Catches a table of the greedy evaluation under the name of the sampled one."""
+    rows = printed(capsys, "table --way sampled")
+    assert rows[2][2:6] == ["41.0 ± 0.0", "44.0 ± 0.0", "3.0 ± 0.0", "12.0 ± 0.0"]
+    assert rows[3][2:6] == ["45.0 ± 0.0", "47.0 ± 5.0", "2.0 ± 5.0", "6.0 ± 2.5"]
+
+
+def test_claims_by_hand(three_files, capsys):
+    """Catches a claim that is decided by another metric than it names, or by the other evaluation.
+    Greedy, i->c gains 9, 15, 21: mean 15, standard error 6 / sqrt(3); c->i loses 3 each time.
+    Sampled, i->c gains -7, -6, -5 and c->i -4, -5, -6: standard error 1 / sqrt(3)."""
+    greedy = {row[0]: row for row in printed(capsys, "claims")}
+    assert greedy["5. SCoRe corrects more"][1:] == [
+        "i_to_c of score minus base",
+        "+15.0",
+        "3.5",
+        "3",
+        "confirmed",
+    ]
+    assert greedy["and breaks less"][1:] == [
+        "c_to_i of score minus base",
+        "-3.0",
+        "0.0",
+        "3",
+        "confirmed",
+    ]
+    assert greedy["3. Stage I matters"][2:] == ["+nan", "nan", "0", "not run"]
+    sampled = {row[0]: row for row in printed(capsys, "claims --way sampled")}
+    assert sampled["5. SCoRe corrects more"][2:] == ["-6.0", "0.6", "3", "the other way"]
+    assert sampled["and breaks less"][2:] == ["-5.0", "0.6", "3", "confirmed"]
+
+
+def test_the_rows_of_seeds_by_hand(three_files, capsys):
+    """Catches a row of another seed or stage, and one that is left out."""
+    rows = printed(capsys, "seeds")
+    assert rows[0] == ["method", "seed", "stage", *HEAD]
+    assert [row[:3] for row in rows[2:5]] == [
+        ["score", "5", "base"],
+        ["score", "5", "Stage I"],
+        ["score", "5", "Stage II"],
+    ]
+    assert [row[1] for row in rows[2:]] == ["5", "5", "5", "6", "6", "6", "7", "7", "7"]
+    assert rows[2][3:] == "50.0 48.0 -2.0 2.0 4.0 10.0 1.0 97.0".split()
+    assert rows[4][3:] == "50.0 60.0 10.0 11.0 1.0 30.0 3.0 99.0".split()
+    sampled = printed(capsys, "seeds --way sampled")
+    assert sampled[-1][3:] == "45.0 49.0 4.0 7.0 3.0 66.0 8.0 90.0".split()
+
+
+def test_table_pairs_by_seed_and_leaves_unfinished_runs_out(place):
+    """Catches a standard error that is not the paired one, and a run that stands in no table
+    without a word."""
+    for seed, (ours, theirs) in enumerate([(0.20, 0.10), (0.22, 0.14), (0.15, 0.11)]):
+        result_file(place, "score", seed, ours)
+        result_file(place, "multi_turn_rl", seed, theirs)
+    (place / "out" / "default" / "star-seed0").mkdir(parents=True)
+    table = evidence.table("default", "greedy")
+    gaps = [-10, -8, -4]
+    row = next(line for line in table.splitlines() if "multi_turn_rl" in line)
+    error = statistics.stdev(gaps) / math.sqrt(3)
+    assert f"{statistics.mean(gaps):+.1f} (se {error:.1f})" in row and "| 3 |" in row
+    assert "not finished, not averaged: star-seed0" in table
+    seeds = evidence.seeds_table("default", "greedy").splitlines()
+    assert sum("| Stage II |" in line for line in seeds) == 6
+
+
+def test_unfinished_runs_are_folders_without_results(place):
+    """Catches a finished run or a log file that is called unfinished."""
+    result_file(place, "score", 0, 0.1)
+    out = place / "out" / "default"
+    for run in ("star-seed1", "star-seed0", "score-seed0", "base-0123456789"):
+        (out / run).mkdir(parents=True)
+    (out / "score-seed0" / "results.json").write_text("{}")
+    (out / "score-seed7.log").write_text("")
+    assert evidence.unfinished("default") == ["star-seed0", "star-seed1"]
+    (out / "star-seed0" / "results.json").write_text("{}")
+    (out / "star-seed1" / "results.json").write_text("{}")
+    assert "not finished" not in evidence.table("default", "greedy")
+
+
+# ---- pictures ------------------------------------------------------------------------------------
+@pytest.fixture
 def drawn(monkeypatch):
-    """What is drawn: (x, y, half of the interval) of every line."""
+    """What is drawn: (label, x, y, half of the interval) of every line."""
     from matplotlib.axes import Axes
-    lines, errorbar = [], Axes.errorbar
-    monkeypatch.setattr(Axes, "errorbar", lambda axes, x, y, yerr, **how: (
-        lines.append((how["label"], list(x), list(y), list(yerr))), errorbar(axes, x, y, yerr, **how))[1])
+
+    lines = []
+    errorbar = Axes.errorbar
+
+    def watched(axes, x, y, yerr, **how):
+        lines.append((how["label"], list(x), list(y), list(yerr)))
+        return errorbar(axes, x, y, yerr, **how)
+
+    monkeypatch.setattr(Axes, "errorbar", watched)
     return lines
 
 
 def test_picture_holds_every_method(place, drawn):
+    """Catches a method that is not drawn, and bars that are not the intervals of the table."""
     for seed, delta in enumerate([0.1, 0.2, 0.3]):
-        result_file(place, "score", seed, delta)
+        result_file(place, "score", seed, delta, sampled=0.7)
     result_file(place, "star", 0, 0.05)
     evidence.main(["picture"])
-    assert drawn[1] == ("score", ["score"], [pytest.approx(20)], [pytest.approx(24.83, abs=0.01)])
-    assert drawn[2][:3] == ("star", ["star"], [pytest.approx(5)]) and math.isnan(drawn[2][3][0])
+    half = pytest.approx(24.83, abs=0.01)
+    assert drawn[1] == ("score", ["score"], [pytest.approx(20)], [half])
+    assert drawn[2][:3] == ("star", ["star"], [pytest.approx(5)])
+    assert math.isnan(drawn[2][3][0])
     assert (place / "results" / "default-deltas.png").stat().st_size > 1000
+    evidence.main(["picture", "--way", "sampled"])
+    assert drawn[4][2] == [pytest.approx(70)]
 
 
 def test_picture_over_a_knob_orders_its_values(place, drawn, capsys):
+    """Catches a line that goes to and fro: folders come in any order, values in theirs."""
     for name, careless, delta in (("b", 0.4, 0.3), ("a", 0.0, 0.1), ("c", 0.2, 0.2)):
         for seed in range(2):
             result_file(place, "score", seed, delta, name, careless)
@@ -130,40 +495,206 @@ def test_picture_over_a_knob_orders_its_values(place, drawn, capsys):
     assert (label, values) == ("score", [0.0, 0.2, 0.4])
     assert means == pytest.approx([10, 20, 30]) and halves == pytest.approx([0, 0, 0])
     assert (place / "results" / "b-map.png").exists()
-    assert capsys.readouterr().out.splitlines()[-1] == (
-        "| score | 10.0 ± 0.0, n=2 | 20.0 ± 0.0, n=2 | 30.0 ± 0.0, n=2 |")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "| careless | 0.0 | 0.2 | 0.4 |"
+    assert lines[-1] == "| score | 10.0 ± 0.0, n=2 | 20.0 ± 0.0, n=2 | 30.0 ± 0.0, n=2 |"
 
 
-def test_panels_hold_what_differs_from_the_first_folder_in_their_knob_alone(place, drawn, capsys):
-    for name, options in (("a", {"values": 6}), ("b", {"values": 6, "careless": 0.4}), ("c", {"values": 8}),
-                          ("d", {"values": 9, "careless": 0.6}), ("old", {"careless": 0.2})):
-        result_file(place, "score", 0, 0.1, name, **options)
+def test_the_words_of_a_map_are_paired_with_score_in_each_folder(place, drawn, capsys):
+    """Catches a difference to another folder's score, and a cell that stands in another column."""
+    for name, careless, base in (("a", 0.0, 0.1), ("b", 0.5, 0.5)):
+        for seed, gap in enumerate((0.02, 0.04)):
+            result_file(place, "score", seed, base, name, careless)
+            result_file(place, "star", seed, base + gap, name, careless)
+    for seed in range(2):
+        result_file(place, "star", seed, 0.8, "c", 0.7)
+    evidence.main(["picture", "--name", "a,b,c", "--knobs", "careless", "--methods", "score,star"])
+    rows = [cells(line) for line in capsys.readouterr().out.splitlines()]
+    assert rows[2] == ["score", "10.0 ± 0.0, n=2", "50.0 ± 0.0, n=2", ""]
+    assert rows[3] == [
+        "star",
+        "13.0 ± 12.7, n=2; +3.0 (se 1.0)",
+        "53.0 ± 12.7, n=2; +3.0 (se 1.0)",
+        "80.0 ± 0.0, n=2",
+    ]
+
+
+def test_panels_hold_what_differs_from_the_first_folder_in_their_knob_alone(place, drawn):
+    """Catches a point at which something else than the knob was changed, too."""
+    for name, config in (
+        ("a", {"values": 6}),
+        ("b", {"values": 6, "careless": 0.4}),
+        ("c", {"values": 8}),
+        ("d", {"values": 9, "careless": 0.6}),
+        ("old", {"careless": 0.2}),
+    ):
+        result_file(place, "score", 0, 0.1, name, **config)
     result_file(place, "star", 0, 0.1, "a", values=6)
     evidence.main(["picture", "--name", "a,b,c,d,old", "--knobs", "careless,values"])
-    assert [(label, x) for label, x, *_ in drawn if label != "base"] == [("score", [0.0, 0.2, 0.4]), ("score", [6, 8])]
+    lines = [(label, x) for label, x, *_ in drawn if label != "base"]
+    assert lines == [("score", [0.0, 0.2, 0.4]), ("score", [6, 8])]
     assert (place / "results" / "a-map.png").exists()
     drawn.clear()
-    evidence.main(["picture", "--name", "a,b", "--knobs", "careless", "--methods", "score,prompt"])
+    command = "picture --name a,b --knobs careless --methods score,prompt"
+    evidence.main(command.split())
     assert [label for label, *_ in drawn] == ["score"]
 
 
+def test_an_option_not_given_is_the_same_in_old_and_new_result_files():
+    """Catches a new folder that is silently left out of a map, since an older run wrote "" or 0
+    where a newer one writes null or what was decided; and two data sets taken for one."""
+    path = REPOSITORY / "results" / "default" / "score-seed5.json"
+    committed = json.loads(path.read_text())["config"]
+    settings = options.parse(["--careless", "0.2"]).run_settings()
+    new = json.loads(json.dumps(settings))
+    assert evidence.differs_only_in("careless", new, committed)
+    assert evidence.differs_only_in("careless", committed, new)
+    assert not evidence.differs_only_in("beta1", new, committed)
+    assert not evidence.differs_only_in("careless", new | {"data": "math"}, committed)
+    assert not evidence.differs_only_in("careless", new | {"max_new_tokens": 20}, new)
+
+
 def test_an_unknown_folder_or_knob_is_named(place, capsys):
+    """Catches an empty table, or a traceback, where a name was mistyped."""
     result_file(place, "score", 0, 0.1)
-    for arguments, named in (("table --name defualt", "--name defualt"), ("claims --name x", "--name x"),
-                             ("picture --knobs carless", "--knobs carless"), ("picture --name default,x", "--name x")):
+    for arguments, named in (
+        ("table --name defualt", "--name defualt"),
+        ("claims --name x", "--name x"),
+        ("picture --knobs carless", "--knobs carless"),
+        ("picture --name default,x", "--name x"),
+    ):
         with pytest.raises(SystemExit) as ended:
             evidence.main(arguments.split())
         assert ended.value.code == 2 and named in capsys.readouterr().err
 
 
+# ---- runs ----------------------------------------------------------------------------------------
+STAND_IN = """
+import json, pathlib, sys
+with open("calls.jsonl", "a") as calls:
+    calls.write(json.dumps(sys.argv[1:]) + "\\n")
+print("said by the run")
+asked = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+if asked["--method"] == "star":
+    sys.exit(3)
+folder = pathlib.Path(asked["--out"], asked["--method"] + "-seed" + asked["--seed"])
+folder.mkdir(parents=True)
+metrics = {name: 0.5 for name in %r}
+stages = {"base": {"greedy": metrics, "sampled": metrics}}
+config = {"method": asked["--method"], "seed": int(asked["--seed"])}
+(folder / "results.json").write_text(json.dumps({"config": config, "results": stages}))
+""" % (evidence.METRICS,)
+
+
+@pytest.fixture
+def other_repository(tmp_path, monkeypatch):
+    """A repository of its own, with a train.py that only writes down how it was called; the
+    working directory is elsewhere."""
+    repository = tmp_path / "repository"
+    (repository / "extras").mkdir(parents=True)
+    (repository / "train.py").write_text(STAND_IN)
+    shutil.copy(evidence.__file__, repository / "extras")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return repository
+
+
+def call(repository, command):
+    """What the command prints, as a process of its own."""
+    script = str(repository / "extras" / "evidence.py")
+    ended = subprocess.run(
+        [sys.executable, script, *command.split()], capture_output=True, text=True, check=True
+    )
+    return ended.stdout.splitlines()
+
+
+def test_a_run_is_train_py_with_its_method_seed_and_options(other_repository):
+    """Catches a method, a seed or an option that does not reach train.py, runs in another order,
+    results in another place, and an own option that does."""
+    command = (
+        "run --methods multi_turn_rl,score --seeds 3-4 --name n --jobs 1 -- --careless 0.3 --x"
+    )
+    lines = call(other_repository, command)
+    calls = [json.loads(line) for line in Path("calls.jsonl").read_text().splitlines()]
+    assert calls == [
+        ["--method", method, "--seed", seed, "--out", "out/n", "--careless", "0.3", "--x"]
+        for method, seed in (
+            ("multi_turn_rl", "3"),
+            ("multi_turn_rl", "4"),
+            ("score", "3"),
+            ("score", "4"),
+        )
+    ]
+    written = sorted(path.name for path in (other_repository / "results" / "n").iterdir())
+    assert written == [
+        "multi_turn_rl-seed3.json",
+        "multi_turn_rl-seed4.json",
+        "score-seed3.json",
+        "score-seed4.json",
+    ]
+    assert [line.split("/")[-1] for line in lines] == [f"{name} written" for name in written]
+    assert Path("out/n/score-seed3.log").read_text() == "said by the run\n"
+
+
+def test_without_methods_and_options_it_is_score_over_five_seeds(other_repository):
+    """Catches other defaults: python extras/evidence.py run."""
+    call(other_repository, "run")
+    calls = [json.loads(line) for line in Path("calls.jsonl").read_text().splitlines()]
+    assert sorted(calls) == [
+        ["--method", "score", "--seed", str(seed), "--out", "out/default"] for seed in range(5)
+    ]
+
+
+def test_a_failed_run_is_named_and_a_finished_one_is_not_made_again(other_repository):
+    """Catches a failure that passes for a result, and hours spent twice."""
+    lines = call(other_repository, "run --methods star,score --seeds 1")
+    assert lines[0] == "star, seed 1: ended with status 3, see out/default/star-seed1.log"
+    assert lines[1].endswith("score-seed1.json written")
+    again = call(other_repository, "run --methods star,score --seeds 1")
+    assert again[1].endswith("score-seed1.json is there already")
+    assert len(Path("calls.jsonl").read_text().splitlines()) == 3
+    log = Path("out/default/star-seed1.log").read_text()
+    assert log == "said by the run\n" * 2
+
+
+def test_tables_are_of_the_repository_wherever_one_stands(other_repository):
+    """Catches results looked for in the working directory, or beside evidence.py."""
+    call(other_repository, "run --seeds 7 --jobs 1")
+    elsewhere = call(other_repository, "table")
+    assert "| score | 1 | 50.0 |" in elsewhere[-1]
+    relative = subprocess.run(
+        [sys.executable, "extras/evidence.py", "table"],
+        cwd=other_repository,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert relative.stdout.splitlines() == elsewhere
+
+
+def test_it_needs_no_torch():
+    """Catches an import that makes a table wait for torch, or fail where there is none."""
+    code = (
+        "import sys; sys.path.insert(0, 'extras'); import evidence;"
+        " evidence.main(['table']); evidence.main(['claims']);"
+        " print({'torch', 'train', 'numpy', 'matplotlib'} & set(sys.modules))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.splitlines()[-1] == "set()"
+
+
 def test_runs_are_kept_and_not_repeated(place):
-    options = [*TINY, "--learning-rate", "1e-3"]
-    evidence.run(["score", "multi_turn_rl"], [0], "default", 1, options)
+    """Catches a train.py that does not understand how it is called: real runs of a tiny model."""
+    tiny = [*TINY, "--learning-rate", "1e-3"]
+    evidence.run(["score", "multi_turn_rl"], [0], "default", 1, tiny)
     files = sorted((place / "results" / "default").iterdir())
     assert [file.name for file in files] == ["multi_turn_rl-seed0.json", "score-seed0.json"]
     before = [file.stat().st_mtime_ns for file in files]
-    assert "is there already" in evidence.run_one("score", 0, "default", options)
+    assert "is there already" in evidence.run_one("score", 0, "default", tiny)
     assert before == [file.stat().st_mtime_ns for file in files]
-    assert "status 2" in evidence.run_one("scor", 0, "default", options)
-    evidence.main(["run", "--methods", "score", "--seeds", "3-4", "--name", "other", "--", *options])
-    assert {file.name for file in (place / "results" / "other").iterdir()} == {"score-seed3.json", "score-seed4.json"}
+    assert "status 2" in evidence.run_one("scor", 0, "default", tiny)
+    evidence.main(["run", "--methods", "score", "--seeds", "3-4", "--name", "other", "--", *tiny])
+    names = {file.name for file in (place / "results" / "other").iterdir()}
+    assert names == {"score-seed3.json", "score-seed4.json"}

@@ -1,4 +1,9 @@
-"""The loop and its command line: whole tiny runs through train.main, resumed ones, and what a user can get wrong."""
+"""The command line: whole tiny runs through train.main, resumed ones, and what a user can get
+wrong.
+
+Also what one update keeps and forgets: micro-batches, slices of the head, float32 masters.
+"""
+
 import ast
 import copy
 import csv
@@ -6,20 +11,24 @@ import dataclasses
 import io
 import json
 import random
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-import data
-import score
+import rollout
 import train
+import world
+from extras import methods, options
 from model import GPT, GPTConfig
 
-TINY = ("--values 4 --levels 1,2 --layers 1 --width 16 --heads 2 --hidden 16 --warm-steps 3 --warm-batch 8 "
-        "--stage-one-steps 4 --stage-two-steps 3 --problems 3 --samples 2 --eval-problems 16 --checkpoint-every 1 "
-        "--log-every 2 --show-every 2 --device cpu --threads 1").split()
+TINY = (
+    "--values 4 --levels 1,2 --layers 1 --width 16 --heads 2 --hidden 16 --warm-steps 3"
+    " --warm-batch 8 --stage-one-steps 4 --stage-two-steps 3 --problems 3 --samples 2"
+    " --eval-problems 16 --checkpoint-every 1 --log-every 2 --show-every 2 --device cpu --threads 1"
+).split()
 
 
 def start(folder, *more):
@@ -31,38 +40,58 @@ def weights(folder, run="score-seed0"):
 
 
 def same(first, second):
-    return all(torch.equal(first[name], second[name]) for name in first) and list(first) == list(second)
+    return all(torch.equal(first[name], second[name]) for name in first) and list(first) == list(
+        second
+    )
 
 
 def numbers(folder):
     """Every figure of the CSV but the one that is a time."""
     with open(folder / "score-seed0" / "log.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    return [{key: value for key, value in row.items() if key != "tokens_per_second"} for row in rows]
+    return [
+        {key: value for key, value in row.items() if key != "tokens_per_second"} for row in rows
+    ]
 
 
-# ---- whole runs ------------------------------------------------------------------------------------------------------
+# ---- whole runs ----------------------------------------------------------------------------------
 def test_one_command_ends_with_everything_promised(tmp_path, capsys):
     start(tmp_path)
     printed = capsys.readouterr().out
     folder = tmp_path / "score-seed0"
-    for promised in ("vital signs", "P(rewrite | wrong)", "Stage I  ", "Stage II  ", "attempt 2 [", "Accuracy@t1",
-                     "base ", "curves", "model.pt"):
+    for promised in (
+        "vital signs",
+        "P(rewrite | wrong)",
+        "Stage I  ",
+        "Stage II  ",
+        "attempt 2 [",
+        "Accuracy@t1",
+        "base ",
+        "curves",
+        "model.pt",
+    ):
         assert promised in printed
-    assert {"config.json", "log.csv", "results.json", "model.pt", "curves.png"} <= {file.name for file in folder.iterdir()}
+    files = {file.name for file in folder.iterdir()}
+    assert {"config.json", "log.csv", "results.json", "model.pt", "curves.png"} <= files
     assert [(row["stage"], row["step"]) for row in numbers(tmp_path)] == (
-        [("Stage I", str(i)) for i in (1, 2, 3, 4)] + [("Stage II", str(i)) for i in (1, 2, 3)])
+        [("Stage I", str(i)) for i in (1, 2, 3, 4)] + [("Stage II", str(i)) for i in (1, 2, 3)]
+    )
     results = json.loads((folder / "results.json").read_text())["results"]
     assert list(results) == ["base", "Stage I", "Stage II"]
     for result in results.values():
-        assert result["greedy"]["delta"] == pytest.approx(result["greedy"]["i_to_c"] - result["greedy"]["c_to_i"])
+        assert result["greedy"]["delta"] == pytest.approx(
+            result["greedy"]["i_to_c"] - result["greedy"]["c_to_i"]
+        )
     assert not list(tmp_path.glob("**/*.tmp"))
 
 
 def test_without_matplotlib_one_line_says_how_to_get_the_picture(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # import raises
     start(tmp_path)
-    assert '".[plot]"' in capsys.readouterr().out and not (tmp_path / "score-seed0" / "curves.png").exists()
+    assert (
+        '".[plot]"' in capsys.readouterr().out
+        and not (tmp_path / "score-seed0" / "curves.png").exists()
+    )
 
 
 def test_same_seed_same_numbers_and_another_seed_others(tmp_path):
@@ -75,10 +104,12 @@ def test_same_seed_same_numbers_and_another_seed_others(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("stop", [("warm start", 2), ("Stage I", 0), ("Stage I", 3), ("Stage II", 1)])
+@pytest.mark.parametrize(
+    "stop", [("warm start", 2), ("Stage I", 0), ("Stage I", 3), ("Stage II", 1)]
+)
 def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path, monkeypatch, capsys, stop, dtype):
-    """A lost optimiser state, a repeated step, another stream of random numbers or, in bfloat16, weights whose float32
-    masters were rounded on the way would show in the weights."""
+    """A lost optimiser state, a repeated step, another stream of random numbers or, in bfloat16,
+    weights whose float32 masters were rounded on the way would show in the weights."""
     start(tmp_path / "whole", "--dtype", dtype)
     step_of = train.train_step
 
@@ -95,7 +126,9 @@ def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path, monkeypatch, capsys,
     start(tmp_path / "killed", "--dtype", dtype)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
     assert numbers(tmp_path / "whole") == numbers(tmp_path / "killed")
-    assert {weight.dtype for weight in weights(tmp_path / "killed").values()} == {getattr(torch, dtype)}
+    assert {weight.dtype for weight in weights(tmp_path / "killed").values()} == {
+        getattr(torch, dtype)
+    }
 
 
 def test_a_run_killed_before_its_report_only_reports(tmp_path):
@@ -128,15 +161,21 @@ def test_runs_share_the_base_model_only_if_it_is_the_same(tmp_path):
     assert before == {file: file.stat().st_mtime_ns for file in tmp_path.glob("base-*/*")}
 
 
-# ---- one step --------------------------------------------------------------------------------------------------------
+# ---- one step ------------------------------------------------------------------------------------
 @pytest.fixture
 def small():
     torch.manual_seed(0)
-    config = train.Config(values=4, levels=(1, 2), problems=3, samples=2, micro_batch=6)
-    task = data.world_task(config, 4)
-    policy = GPT(GPTConfig(task.tokenizer.n_vocab, layers=1, width=16, heads=2, kv_heads=2, head_width=8, hidden=16))
-    problems = [data.draw_problem(config, random.Random(i // 2), "train") for i in range(6)]
-    episodes = train.play(config, policy, task, problems, 1.0, torch.Generator().manual_seed(0))
+    config = options.Config(
+        values=4, levels=(1, 2), problems=3, samples=2, micro_batch=6, max_new_tokens=8
+    )
+    task = world.world_task(config, 4)
+    shape = GPTConfig(
+        task.tokenizer.n_vocab, layers=1, width=16, heads=2, kv_heads=2, head_width=8, hidden=16
+    )
+    policy = GPT(shape)
+    problems = [world.draw_problem(config, random.Random(i // 2), "train") for i in range(6)]
+    generator = torch.Generator().manual_seed(0)
+    episodes = rollout.play(policy, task, problems, config.max_new_tokens, 1.0, generator)
     return config, task, policy, episodes
 
 
@@ -149,7 +188,9 @@ def learnt(small, **change):
     before = copy.deepcopy(reference.state_dict())
     optimizer = torch.optim.SGD(train.masters(policy).values(), lr=0.1)
     config = dataclasses.replace(config, **change)
-    advantages = torch.tensor([[1.0, -0.5], [0.0, 2.0], [-1.0, 0.3], [0.2, 0.0], [0.5, 0.5], [0.0, -1.0]])
+    advantages = torch.tensor(
+        [[1.0, -0.5], [0.0, 2.0], [-1.0, 0.3], [0.2, 0.0], [0.5, 0.5], [0.0, -1.0]]
+    )
     report = train.learn(policy, reference, optimizer, episodes, advantages, (0.1, 0.2), config)
     assert same(before, reference.state_dict())
     return policy.state_dict(), report
@@ -161,11 +202,16 @@ def test_micro_batches_change_memory_and_not_gradients(small):
         parts, again = learnt(small, micro_batch=size)
         for name in whole:
             torch.testing.assert_close(parts[name], whole[name], rtol=1e-4, atol=1e-6)
-        assert again["kl_t1"] == pytest.approx(report["kl_t1"], rel=1e-4)  # of the batch, not of the last micro-batch
+        assert again["kl_t1"] == pytest.approx(
+            report["kl_t1"], rel=1e-4
+        )  # of the batch, not of the last micro-batch
 
 
-def test_slices_of_the_head_and_recomputed_layers_change_memory_and_not_gradients(small, monkeypatch):
-    """The head never sees more positions at once than a slice; what is kept for the way back shrinks."""
+def test_slices_of_the_head_and_recomputed_layers_change_memory_and_not_gradients(
+    small, monkeypatch
+):
+    """The head never sees more positions at once than a slice; what is kept for the way back
+    shrinks."""
     config, _, policy, episodes = small
 
     def measured(**change):
@@ -173,7 +219,9 @@ def test_slices_of_the_head_and_recomputed_layers_change_memory_and_not_gradient
         start = copy.deepcopy(policy)
         start.recompute = change.pop("recompute", False)
         start.head.register_forward_hook(lambda module, inputs, output: seen.append(output.numel()))
-        with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda x: kept.append(x.numel()) or x, lambda x: x
+        ):
             result = learnt((config, None, start, episodes), **change)
         return *result, max(seen), sum(kept)
 
@@ -190,7 +238,8 @@ def test_slices_of_the_head_and_recomputed_layers_change_memory_and_not_gradient
 
 
 def test_steps_too_small_for_bfloat16_add_up_in_the_masters(small):
-    """Against float64: 100 steps of 1e-3 of a weight's size, each far below bfloat16's spacing of 2^-8."""
+    """Against float64: 100 steps of 1e-3 of a weight's size, each far below bfloat16's spacing of
+    2^-8."""
     config, _, policy, episodes = small
     policy = copy.deepcopy(policy).to(torch.bfloat16)
     held = train.masters(policy)
@@ -198,12 +247,21 @@ def test_steps_too_small_for_bfloat16_add_up_in_the_masters(small):
     assert all(master.dtype == torch.float32 for master in held.values())
     optimizer, moved = torch.optim.SGD(held.values(), lr=1e-4), {name: 0.0 for name in held}
     for _ in range(100):
-        train.learn(policy, policy, optimizer, episodes, torch.ones(6, 2), (0.0, 0.0),
-                    dataclasses.replace(config, micro_batch=4))
+        train.learn(
+            policy,
+            policy,
+            optimizer,
+            episodes,
+            torch.ones(6, 2),
+            (0.0, 0.0),
+            dataclasses.replace(config, micro_batch=4),
+        )
         for name, master in held.items():
             moved[name] = moved[name] - 1e-4 * master.grad.double()
     for name, weight in policy.named_parameters():
-        torch.testing.assert_close(held[name].double(), before[name] + moved[name], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            held[name].double(), before[name] + moved[name], rtol=1e-5, atol=1e-6
+        )
         assert torch.equal(weight, held[name].to(torch.bfloat16)) and weight.grad is None
     assert any((weight != before[name]).any() for name, weight in policy.named_parameters())
 
@@ -211,7 +269,9 @@ def test_steps_too_small_for_bfloat16_add_up_in_the_masters(small):
 def test_float32_weights_are_their_own_masters(small):
     _, _, policy, _ = small
     held = train.masters(policy)
-    assert all(held[name].data_ptr() == weight.data_ptr() for name, weight in policy.named_parameters())
+    assert all(
+        held[name].data_ptr() == weight.data_ptr() for name, weight in policy.named_parameters()
+    )
 
 
 def test_the_learner_sees_the_sampler_s_policy(small):
@@ -229,15 +289,18 @@ def test_reported_kl_and_log_prob_against_a_loop(small):
         p, q = (torch.log_softmax(model(episodes.tokens), dim=-1) for model in (policy, reference))
     for turn in (1, 2):
         spots = [(b, t) for b, t in episodes.turn.eq(turn).nonzero().tolist()]
-        kl = sum((p[b, t - 1].exp() * (p[b, t - 1] - q[b, t - 1])).sum().item() for b, t in spots) / 6
+        kl = (
+            sum((p[b, t - 1].exp() * (p[b, t - 1] - q[b, t - 1])).sum().item() for b, t in spots)
+            / 6
+        )
         log_prob = sum(p[b, t - 1, episodes.tokens[b, t]].item() for b, t in spots) / 6
         assert report[f"kl_t{turn}"] == pytest.approx(kl, rel=1e-4)
         assert report[f"log_prob_t{turn}"] == pytest.approx(log_prob, rel=1e-4)
 
 
 def test_padding_and_given_tokens_are_not_trained(small):
-    """The request, the prompt and what stands past a row's end may be anything: with the hidden states of the said
-    positions unchanged, only the sampled tokens are targets."""
+    """The request, the prompt and what stands past a row's end may be anything: with the hidden
+    states of the said positions unchanged, only the sampled tokens are targets."""
     config, task, policy, episodes = small
     changed = copy.deepcopy(episodes)
     past = torch.arange(changed.tokens.shape[1]) >= changed.lengths[:, None]
@@ -247,49 +310,137 @@ def test_padding_and_given_tokens_are_not_trained(small):
 
 
 def test_warm_start_rows_are_the_author_s_text(small):
-    config, task, _, _ = small
-    problems = [data.draw_problem(config, random.Random(i), "train") for i in range(8)]
+    """Catches a base model that learns the request, or other words than the author's, or words of
+    attempt 2 as attempt 1's."""
+    config, task, policy, _ = small
+    stage = train.warm_start(dataclasses.replace(config, warm_steps=1, warm_batch=8))
+    problems, episodes = train.collect(config, stage, policy, None, task, random.Random(0))
     rng = random.Random(0)
-    attempts = [train.author_attempts(config, task, problem, rng) for problem in problems]
-    episodes = train.given_episodes(task, problems, attempts, torch.device("cpu"))
-    rng = random.Random(0)
-    texts = [data.write_attempts(config, rng, problem) for problem in problems]
+    rng.getrandbits(63)  # the generator's seed
+    assert problems == [world.draw_problem(config, rng, "train") for _ in range(8)]
+    texts = [world.write_attempts(config, rng, problem) for problem in problems]
     assert episodes.texts(task.tokenizer, task.end) == texts
     for b, (problem, (y1, y2)) in enumerate(zip(problems, texts)):
-        ids = [t for t in episodes.tokens[b].tolist()][:episodes.lengths[b]]
-        assert task.tokenizer.decode(ids) == problem.question + y1 + data.END + data.REQUEST + y2 + data.END
-        said = [(turn, task.tokenizer.decode([t])) for turn, t in zip(episodes.turn[b].tolist(), ids) if turn]
-        assert "".join(word for turn, word in said if turn == 1) == y1 + data.END
-        assert "".join(word for turn, word in said if turn == 2) == y2 + data.END
+        ids = episodes.tokens[b].tolist()[: episodes.lengths[b]]
+        whole = problem.question + y1 + world.END + world.REQUEST + y2 + world.END
+        assert task.tokenizer.decode(ids) == whole
+        turns = episodes.turn[b].tolist()
+        first = [token for token, turn in zip(ids, turns) if turn == 1]
+        second = [token for token, turn in zip(ids, turns) if turn == 2]
+        assert task.tokenizer.decode(first) == y1 + world.END
+        assert task.tokenizer.decode(second) == y2 + world.END
 
 
 def test_learning_rate_rises_stays_and_falls():
-    config = train.Config(warm_steps=100, warm_learning_rate=1.0)
-    rates = [train.learning_rate(config, score.WARM_START, step) for step in range(100)]
+    """Catches a schedule that is not read, or that ends early."""
+    stage = train.warm_start(options.Config(warm_steps=100, warm_learning_rate=1.0))
+    rates = [train.learning_rate(stage, step) for step in range(100)]
     assert rates[0] == pytest.approx(0.2) and rates[4:61] == pytest.approx([1.0] * 57)
     assert rates[80] == pytest.approx(0.5) and rates[99] == pytest.approx(0.025)
 
 
-def test_a_number_of_warm_steps_that_is_asked_for_is_taken():
-    """600 is also what the small GPT gets unasked: with a checkpoint and data it used to be taken for "not said"."""
-    said = lambda text: train.parse(text.split()).warm_steps
-    assert (said(""), said("--init x"), said("--init x --data y"), said("--warm-steps 7")) == (600, 600, 0, 7)
-    assert said("--init x --data y --warm-steps 600") == 600 and said("--init x --data y --warm-steps 0") == 0
+@pytest.mark.parametrize(
+    "said, steps",
+    [
+        ("", 600),
+        ("--init x", 600),
+        ("--init x --data y", 0),
+        ("--warm-steps 7", 7),
+        ("--init x --data y --warm-steps 600", 600),
+        ("--init x --data y --warm-steps 0", 0),
+    ],
+)
+def test_a_number_of_warm_steps_that_is_asked_for_is_taken(said, steps):
+    """Catches 600 taken for "not said": with a checkpoint and data it once was."""
+    assert options.parse(said.split()).warm_steps == steps
 
 
-def test_every_option_is_read():
-    """An option that no line reads is a lie in -h. Reading it to check it does not count."""
-    stages = [score.WARM_START, *(stage for method in score.METHODS.values() for stage in method)]
-    read = {name for stage in stages for name in stage.reads()}
-    for file in Path(train.__file__).parent.glob("*.py"):
-        for function in ast.walk(ast.parse(file.read_text())):
-            if isinstance(function, ast.FunctionDef) and function.name not in ("check", "parse"):
-                read |= {node.attr for node in ast.walk(function) if isinstance(node, ast.Attribute)
-                         and isinstance(node.value, ast.Name) and node.value.id in ("config", "world")}
-    assert {field.name for field in dataclasses.fields(train.Config)} - read == set()
+@pytest.mark.parametrize(
+    "said, tokens",
+    [
+        ("", 10),  # Try 1: and four look-ups, a verdict, a box, the end; two to spare
+        ("--levels 1,2", 8),
+        ("--init x", 256),
+        ("--data x", 256),
+        ("--max-new-tokens 5", 5),
+    ],
+)
+def test_an_attempt_may_be_as_long_as_the_author_s_and_two_more(said, tokens):
+    """Catches attempts that are cut before a right one can end."""
+    assert options.parse(said.split()).max_new_tokens == tokens
 
 
-# ---- bad input -------------------------------------------------------------------------------------------------------
+def test_the_longest_text_of_the_author_fits_with_two_to_spare():
+    """Catches a limit that was counted wrongly: the author's own words are counted here."""
+    config = options.parse([])
+    task = world.world_task(config, 64)
+    longest = 0
+    for problem in task.test:
+        for text in world.write_attempts(config, random.Random(0), problem):
+            longest = max(longest, len(task.tokenizer.encode_ordinary(text)) + 1)
+    assert config.max_new_tokens == longest + 2
+
+
+def test_help_has_every_option_in_its_group(capsys):
+    """Catches an option without help, and defaults that mean something else than they say."""
+    with pytest.raises(SystemExit):
+        options.parse(["-h"])
+    printed = " ".join(capsys.readouterr().out.split())
+    for group in options.GROUPS:
+        assert " ".join(group.__doc__.split()) in printed
+        for field in dataclasses.fields(group):
+            assert options.flag(field.name) in printed
+            assert field.default != ""
+
+
+def test_names_of_methods_and_tasks_are_those_that_there_are():
+    """Catches a method that -h does not name, or one that it names and nobody wrote."""
+    assert list(methods.table(options.Config())) == list(options.METHODS)
+    from extras import datasets
+
+    assert datasets.TASKS == options.TASKS
+
+
+LAZY = ["extras.methods", "extras.datasets", "extras.checkpoints", "extras.sandbox"]
+
+
+@pytest.mark.parametrize("more, loaded", [("", []), ("--method multi_turn_rl", ["extras.methods"])])
+def test_the_paper_alone_loads_no_extras_that_it_does_not_need(tmp_path, more, loaded):
+    """Catches an import that lets the toy world load a sandbox."""
+    code = (
+        "import runpy, sys; sys.argv = ['train.py', *sys.argv[1:]];"
+        "runpy.run_path('train.py', run_name='__main__');"
+        f"print('loaded', [name for name in {LAZY} if name in sys.modules])"
+    )
+    root = Path(train.__file__).parent
+    command = [sys.executable, "-c", code, *TINY, "--out", str(tmp_path), *more.split()]
+    ended = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert f"loaded {loaded}" in ended.stdout, ended.stderr
+
+
+def test_the_core_imports_nothing_that_it_should_not():
+    """Catches a core file that needs the extras, and extras that need the loop."""
+    root = Path(train.__file__).parent
+    own = {"score", "rollout", "model", "rewards", "world", "train", "extras"}
+    allowed = {"rollout": {"model"}, "train": own}
+    for name in ("score", "rollout", "model", "rewards", "world"):
+        assert imported(root / f"{name}.py") & own <= allowed.get(name, set())
+    for file in (root / "extras").glob("*.py"):
+        assert "train" not in imported(file), file
+
+
+def imported(file):
+    """The top names that a file imports anywhere."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            found.add(node.module.split(".")[0])
+    return found
+
+
+# ---- bad input -----------------------------------------------------------------------------------
 def refused(capsys, arguments):
     """The one line on standard error with which the program ends with status 2."""
     with pytest.raises(SystemExit) as ended:
@@ -298,16 +449,36 @@ def refused(capsys, arguments):
     return capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments, named", [
-    ("--metod score", "--metod"), ("--method scor", "score"), ("--seed one", "--seed"), ("--levels 0,1", "--levels"),
-    ("--levels 2,2", "--levels"), ("--levels a", "--levels"), ("--values 3", "--values"),
-    ("--values 4 --levels 12", "--levels"), ("--subjects algebra", "--subjects"), ("--skip-bad-rows", "--skip-bad"),
-    ("--data . --careless 0.5", "--careless"), ("--data . --values 5", "--values"),
-    ("--samples 1", "--samples"), ("--careless 1.5", "--careless"), ("--careless 0.5 --no-verdict", "--no-verdict"),
-    ("--width 60 --heads 8", "--width"), ("--temperature 0", "--temperature"), ("--alpha -1", "--alpha"),
-    ("--device tpu", "--device"), ("--method prompt", "--data"), ("--warm-steps 0", "--warm-steps"),
-    ("--learning-rate nan", "--learning-rate"), ("--dtype float16", "--dtype"),
-])
+@pytest.mark.parametrize(
+    "arguments, named",
+    [
+        ("--metod score", "--metod"),
+        ("--method scor", "score"),
+        ("--seed one", "--seed"),
+        ("--levels 0,1", "--levels"),
+        ("--levels 2,2", "--levels"),
+        ("--levels a", "--levels"),
+        ("--values 3", "--values"),
+        ("--values 4 --levels 12", "--levels"),
+        ("--subjects algebra", "--subjects"),
+        ("--skip-bad-rows", "--skip-bad"),
+        ("--data . --careless 0.5", "--careless"),
+        ("--data . --values 5", "--values"),
+        ("--samples 1", "--samples"),
+        ("--careless 1.5", "--careless"),
+        ("--careless 0.5 --no-verdict", "--no-verdict"),
+        ("--width 60 --heads 8", "--width"),
+        ("--temperature 0", "--temperature"),
+        ("--alpha -1", "--alpha"),
+        ("--device tpu", "--device"),
+        ("--method prompt", "--data"),
+        ("--warm-steps 0", "--warm-steps"),
+        ("--learning-rate nan", "--learning-rate"),
+        ("--dtype float16", "--dtype"),
+        ("--warm-steps -1", "--warm-steps"),
+        ("--max-new-tokens 0", "--max-new-tokens"),
+    ],
+)
 def test_bad_options_are_named_and_nothing_is_written(tmp_path, capsys, arguments, named):
     message = refused(capsys, ["--out", str(tmp_path / "out"), *arguments.split()])
     assert named in message and "error" in message.splitlines()[-1]
@@ -336,85 +507,57 @@ def other(_):
 
 
 @pytest.mark.parametrize("file", ["score-seed0/checkpoint.pt", "base-*/model.pt"])
-@pytest.mark.parametrize("damage", [lambda old: old[:len(old) // 2], lambda old: b"", lambda old: b"text", other])
+@pytest.mark.parametrize(
+    "damage", [lambda old: old[: len(old) // 2], lambda old: b"", lambda old: b"text", other]
+)
 def test_a_damaged_file_is_named(tmp_path, capsys, file, damage):
     start(tmp_path)
     (tmp_path / "score-seed0" / "results.json").unlink()
-    path, = tmp_path.glob(file)
+    (path,) = tmp_path.glob(file)
     path.write_bytes(damage(path.read_bytes()))
     message = refused(capsys, [*TINY, "--out", str(tmp_path)])
     assert path.name in message and "damaged" in message and message.count("\n") == 1
 
 
-# ---- methods ---------------------------------------------------------------------------------------------------------
-def collected(small, stage, **change):
-    config, task, policy, _ = small
-    config = dataclasses.replace(config, problems=8, samples=4, **change)
-    other = copy.deepcopy(policy)
-    torch.nn.init.normal_(other.head.weight)
-    return other, *train.collect(config, stage, policy, other, task, random.Random(1), torch.device("cpu"))
-
-
-def test_offline_first_attempts_are_the_base_model_s_and_are_not_trained(small, monkeypatch):
-    """Half of the problems: there y1 is the reference's (its own log-probs would be the policy's elsewhere), and no
-    token of it is a target; y2 is the policy's as ever."""
-    stage = dataclasses.replace(score.STAGE_TWO, offline="offline_share")
-    played, play = [], train.play
-    monkeypatch.setattr(train, "play", lambda config, model, *rest, **how: (
-        played.append((model, sorted(how))), play(config, model, *rest, **how))[1])
-    reference, problems, episodes = collected(small, stage, offline_share=0.5)
-    _, task, policy, _ = small
-    assert played == [(reference, ["turns"]), (policy, ["first"]), (policy, [])]
-    assert [problems[i] is problems[i - i % 4] for i in range(32)] == [True] * 32
-    assert (episodes.turn[:16] == 1).sum() == 0 and (episodes.turn[:16] == -1).any(dim=1).all()
-    assert (episodes.turn[16:] < 0).sum() == 0
-    with torch.no_grad():
-        log_probs = torch.log_softmax(policy(episodes.tokens[:, :-1]), dim=-1)
-    expected = log_probs.gather(2, episodes.tokens[:, 1:, None])[:, :, 0] * (episodes.turn[:, 1:] > 0)
-    torch.testing.assert_close(episodes.log_probs[:, 1:], expected, atol=1e-4, rtol=1e-4)
-    assert any(texts[0] for texts in episodes.texts(task.tokenizer, task.end)[:16])
-
-
-def test_pairs_are_a_wrong_attempt_and_a_right_one_at_the_same_problem(small, monkeypatch):
-    """With "right" meaning here: an even number of letters."""
-    monkeypatch.setattr(train.rewards, "is_correct", lambda text, answer: len(text) % 2 == 0)
-    _, task, _, _ = small
-    _, problems, episodes = collected(small, score.PAIR_SFT)
-    first, second = zip(*episodes.texts(task.tokenizer, task.end))
-    for i, text in enumerate(second):
-        group = range(i - i % 4, i - i % 4 + 4)
-        right = [first[j] for j in group if len(first[j]) % 2 == 0 and j != i]
-        assert text in (right or [first[i]])
-    assert {len(text) % 2 for text in first} == {0, 1}
-
-
-def test_star_samples_from_a_copy_renewed_three_times(tmp_path, monkeypatch):
-    """Rounds of collect and fine-tune: within a round the sampler stands still while the learner moves."""
-    seen, step_of = [], train.train_step
-
-    def watched(config, stage, step, policy, sampler, *rest):
-        seen.append((sampler.head.weight.sum().item(), policy.head.weight.sum().item()))
-        stage = dataclasses.replace(stage, baseline=None)  # supervised stages take the weights as they are
-        return step_of(config, stage, step, policy, sampler, *rest)
-
-    start(tmp_path)  # makes the base model
-    monkeypatch.setattr(train, "train_step", watched)
-    monkeypatch.setattr(train.rewards, "is_correct", lambda text, answer: len(text) % 2 == 0)
-    start(tmp_path, "--method", "star_plus", "--stage-one-steps", "6")  # 6 + 3 steps: rounds of 3
-    samplers, learners = zip(*seen)
-    assert len(seen) == 9 and len(set(samplers)) == 3
-    assert [samplers[i] for i in (0, 3, 6)] == [learners[i] for i in (0, 3, 6)]
-
-
-@pytest.mark.parametrize("method", [method for method, stages in score.METHODS.items() if stages])
+# ---- methods -------------------------------------------------------------------------------------
+@pytest.mark.parametrize("method", [method for method in options.METHODS if method != "prompt"])
 def test_every_method_runs_through_the_one_loop(tmp_path, method):
-    read = {name for stage in score.METHODS[method] for name in stage.reads()}
-    steps = "" if "stage_one_steps" in read else "--stage-one-steps 60"
-    start(tmp_path, "--method", method, *steps.split())
+    """Catches a row of the table with which the loop cannot run."""
+    start(tmp_path, "--method", method)
     results = json.loads((tmp_path / f"{method}-seed0" / "results.json").read_text())["results"]
-    assert list(results) == ["base", *(stage.name for stage in score.METHODS[method])]
+    names = [stage.name for stage in methods.table(options.Config())[method]]
+    assert list(results) == ["base", *names]
 
 
-def test_an_option_the_method_does_not_read_is_an_error(tmp_path, capsys):
-    message = refused(capsys, [*TINY, "--out", str(tmp_path), "--method", "multi_turn_rl", "--alpha", "3"])
-    assert "--method multi_turn_rl does not read --alpha" in message
+@pytest.mark.parametrize(
+    "said, named",
+    [
+        ("--method multi_turn_rl --alpha 3", "--alpha"),
+        ("--method star --beta1 0.2", "--beta1"),
+        ("--method star_plus --beta2 0.2", "--beta2"),
+        ("--method score_without_stage_one --beta2 0.2", "--beta2"),
+        ("--method score --offline-share 0.5", "--offline-share"),
+        ("--method score_without_bonus --alpha 3", "--alpha"),
+        ("--method prompt --data x --stage-one-steps 3", "--stage-one-steps"),
+    ],
+)
+def test_an_option_the_method_does_not_read_is_an_error(tmp_path, capsys, said, named):
+    """Catches an option that is taken and has no effect."""
+    message = refused(capsys, ["--out", str(tmp_path), *said.split()])
+    method = said.split()[1]
+    assert f"--method {method} does not read {named}" in message and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("method", options.METHODS)
+def test_an_option_the_method_reads_is_taken(method):
+    """Catches a check that refuses what a stage does read."""
+    config = options.Config(method=method)
+    for name in ("stage_one_steps", "stage_two_steps", "alpha", "beta1", "beta2"):
+        changed = dataclasses.replace(config, **{name: 7})
+        is_read = str(methods.table(config)[method]) != str(methods.table(changed)[method])
+        try:
+            options.check_read_by_method(changed, train.stages_of)
+        except world.BadInput:
+            assert not is_read
+        else:
+            assert is_read

@@ -1,0 +1,290 @@
+"""What a person sees of a run: a line a step, whole episodes, a table, vital signs, curves.
+
+What this file is not: it decides and changes nothing.
+
+    print(line(row, steps))                          # a step, as one line
+    print(table(results))                            # base model and stages, a row each
+    draw_curves(history, results, Path("curves.png"))
+
+Words, as in the README: i->c is the share of problems whose first attempt is wrong and the second
+right, c->i the opposite; `changed` the share whose final answer is another; `edit` the edit
+distance between the attempts as a share of their length; `truthful` the share of attempts whose
+verdict ("it fits") is true.
+"""
+
+import math
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+from torch import Tensor
+
+from rollout import Episodes
+from score import metrics, share
+from world import Problem, is_truthful
+
+
+# ---- what the texts of the attempts add up to ----------------------------------------------------
+def edit_distance(a: str, b: str) -> int:
+    """Levenshtein distance: the least number of characters to insert, delete or replace.
+
+    The textbook's table, row by row; `row[j]` is the distance from the part of a so far to b[:j].
+
+    >>> edit_distance("kitten", "sitting")
+    3
+    """
+    if a == b:
+        return 0
+    letters = np.array(list(b))
+    j = np.arange(len(b) + 1)
+    row = j  # from nothing to b[:j]: insert j
+    for i, letter in enumerate(a, start=1):
+        replaced = row[:-1] + (letters != letter)
+        deleted = row[1:] + 1
+        best = np.concatenate(([i], np.minimum(replaced, deleted)))
+        # An insertion comes from the left: the least of best[k] + (j - k) over all k up to j.
+        row = np.minimum.accumulate(best - j) + j
+    return int(row[-1])
+
+
+def changes(attempts: list[list[str]], final: Callable[[str], str | None]) -> list[bool]:
+    """Whether the last attempt's final answer is another than the first's, for each problem."""
+    return [final(texts[0]) != final(texts[-1]) for texts in attempts]
+
+
+def text_metrics(r: Tensor, attempts: list[list[str]], final) -> dict[str, float]:
+    """What the texts say beside the paper's five metrics. r (B, turns), attempts: B lists of texts.
+
+    Shares of all problems: `changed`. `edit_ratio`: the mean of edit distance / (length of y1 +
+    length of y2). Conditional shares, 0 where the condition never holds: P(changed | y1 wrong),
+    P(changed | y1 right) and P(y2 right | y1 wrong and changed).
+    """
+    first = r[:, 0].bool()
+    last = r[:, -1].bool()
+    changed = first.new_tensor(changes(attempts, final))  # (B,)
+    edits = 0.0
+    for texts in attempts:
+        letters = len(texts[0]) + len(texts[-1])
+        edits += edit_distance(texts[0], texts[-1]) / max(1, letters)
+    return {
+        "changed": share(changed),
+        "edit_ratio": edits / len(attempts),
+        "rewrite_if_wrong": share(changed[~first]),
+        "rewrite_if_right": share(changed[first]),
+        "right_if_rewritten": share(last[~first & changed]),
+    }
+
+
+def truthful_share(problems: list[Problem], attempts: list[list[str]]) -> float:
+    """The share of attempts whose verdict is true of their guess; nan where none states one."""
+    checks = []
+    for problem, texts in zip(problems, attempts):
+        checks += [is_truthful(problem.question, text) for text in texts]
+    if all(check is None for check in checks):
+        return math.nan
+    return checks.count(True) / len(checks)  # an attempt without a verdict is not truthful
+
+
+def evaluation(
+    problems: list[Problem], attempts: list[list[str]], r: Tensor, final
+) -> dict[str, float]:
+    """Every metric of an evaluation."""
+    truthful = {"truthful": truthful_share(problems, attempts)}
+    return metrics(r) | text_metrics(r, attempts, final) | truthful
+
+
+# ---- a step --------------------------------------------------------------------------------------
+def step_figures(
+    episodes: Episodes, r: Tensor, rewards: Tensor, changed: list[bool]
+) -> dict[str, float]:
+    """What a step's episodes add up to, for its row of the CSV. Shares are of episodes; what
+    belongs to a turn ends in _t1, _t2.
+
+    accuracy is the mean of r (B, 2), correctness, which is reported; reward the mean of `rewards`
+    (B, 2), which is optimised.
+    """
+    row = {}
+    for i, turn in enumerate(("t1", "t2")):
+        row[f"accuracy_{turn}"] = r[:, i].mean().item()
+        row[f"reward_{turn}"] = rewards[:, i].mean().item()
+        row[f"length_{turn}"] = (episodes.turn == i + 1).sum().item() / len(r)
+        row[f"truncated_{turn}"] = 1 - episodes.ended[:, i].float().mean().item()
+    five = metrics(r)
+    row["i_to_c"] = five["i_to_c"]
+    row["c_to_i"] = five["c_to_i"]
+    row["unchanged"] = 1 - share(r.bool().new_tensor(changed))
+    return row
+
+
+def line(row: dict, steps: int) -> str:
+    """The row as one line to read. Where two figures stand together, they are turn 1 and turn 2."""
+
+    def both(name: str, form: str) -> str:
+        first = format(row[f"{name}_t1"], form)
+        second = format(row[f"{name}_t2"], form)
+        return f"{first} {second}"
+
+    parts = (
+        f"{row['stage']:10} {row['step']:4}/{steps}",
+        f"right {both('accuracy', '.0%')}",
+        f"reward {both('reward', '.2f')}",
+        f"i->c {row['i_to_c']:.1%} c->i {row['c_to_i']:.1%}",
+        f"same {row['unchanged']:.0%}",
+        f"KL {both('kl', '.3f')}",
+        f"log p {both('log_prob', '.2f')}",
+        f"length {both('length', '.1f')}",
+        f"cut {both('truncated', '.0%')}",
+        f"gradient {row['gradient_norm']:.2f}",
+        f"{row['tokens_per_second']:,.0f} tok/s",
+    )
+    return " | ".join(parts)
+
+
+def episode(problem: Problem, texts: list[str], r: list[float]) -> str:
+    """One whole episode, each attempt marked right or wrong."""
+    asked = problem.question
+    if not problem.tests:
+        asked += f"   (answer: {problem.answer})"
+    lines = [f"    problem           {asked}"]
+    for turn, (text, right) in enumerate(zip(texts, r), start=1):
+        mark = "right" if right else "wrong"
+        lines.append(f"    attempt {turn} [{mark}] {text}")
+    return "\n".join(lines)
+
+
+# ---- an evaluation -------------------------------------------------------------------------------
+GREEDY_COLUMNS = (  # title, width, name of the metric
+    ("Accuracy@t1", 12, "accuracy_t1"),
+    ("Accuracy@t2", 12, "accuracy_t2"),
+    ("delta", 8, "delta"),
+    ("i->c", 7, "i_to_c"),
+    ("c->i", 7, "c_to_i"),
+    ("changed", 9, "changed"),
+    ("edit", 7, "edit_ratio"),
+    ("truthful", 10, "truthful"),
+)
+SAMPLED_COLUMNS = (("t1", 6, "accuracy_t1"), ("t2", 7, "accuracy_t2"), ("delta", 8, "delta"))
+
+
+def table(results: dict[str, dict]) -> str:
+    """A row for the base model and each stage: greedy on held-out problems, in %; on the right the
+    same sampled at temperature 1."""
+    greedy = "".join(f"{title:>{width}}" for title, width, _ in GREEDY_COLUMNS)
+    sampled = "".join(f"{title:>{width}}" for title, width, _ in SAMPLED_COLUMNS)
+    lines = [f"{'':12}{greedy}  |  T=1:{sampled}"]
+    for name, result in results.items():
+        greedy = cells(result["greedy"], GREEDY_COLUMNS)
+        sampled = cells(result["sampled"], SAMPLED_COLUMNS)
+        lines.append(f"{name:12}{greedy}  |      {sampled}")
+    return "\n".join(lines)
+
+
+def cells(result: dict[str, float], columns) -> str:
+    """The metrics of one row, in %; a difference with its sign."""
+    text = ""
+    for _, width, name in columns:
+        sign = "+" if name == "delta" else ""
+        text += format(100 * result[name], f"{sign}{width}.1f")
+    return text
+
+
+def vital_signs(sampled: dict[str, float]) -> str:
+    """What the base model does when sampled at T = 1: is there anything for RL to amplify?"""
+    truthful = sampled["truthful"]
+    checks = f"truthful checks {truthful:.3f}"
+    if math.isnan(truthful):
+        checks = "no verdict stated that could be checked"
+    figures = (
+        f"Accuracy@t1 {sampled['accuracy_t1']:.3f}",
+        f"Accuracy@t2 {sampled['accuracy_t2']:.3f}",
+        f"P(rewrite | wrong) {sampled['rewrite_if_wrong']:.2f}",
+        f"P(rewrite | right) {sampled['rewrite_if_right']:.2f}",
+        f"P(right | wrong, rewritten) {sampled['right_if_rewritten']:.2f}",
+        checks,
+    )
+    return f"vital signs of the base model at T = 1: {', '.join(figures)}\n{prospect(sampled)}"
+
+
+def prospect(sampled: dict[str, float]) -> str:
+    """The vital signs in a sentence."""
+    rewrites = sampled["rewrite_if_wrong"] > 0.1
+    some_right = sampled["right_if_rewritten"] > 0
+    is_checked = not math.isnan(sampled["truthful"])
+    if not rewrites or not some_right or sampled["truthful"] <= 0.9:
+        return (
+            "It hardly checks, or hardly rewrites, or its rewrites are never right: expect RL to"
+            " learn to repeat the first attempt. Give the warm start more steps (--warm-steps)."
+        )
+    if not is_checked:
+        return (
+            "It both repeats and rewrites, and some rewrites are right; whether it can check is not"
+            " known, since it states no verdict: RL may find nothing to go by."
+        )
+    return (
+        "It can check, it both repeats and rewrites, and some rewrites are right: RL has something"
+        " to amplify."
+    )
+
+
+# ---- curves --------------------------------------------------------------------------------------
+PANELS = (  # title, columns of the CSV
+    ("accuracy of sampled episodes", ("accuracy_t1", "accuracy_t2")),
+    ("answers that change", ("i_to_c", "c_to_i")),
+    ("share of repeated answers", ("unchanged",)),
+    ("KL to the base model, nats per attempt", ("kl_t1", "kl_t2")),
+)
+COLOURS = ("tab:blue", "tab:red")
+
+
+def draw_curves(history: list[dict], results: dict[str, dict], path: Path):
+    """A picture of every step. Without matplotlib, one line says how to get it."""
+    try:
+        import matplotlib
+    except ImportError:
+        print('no picture of the curves: matplotlib is missing (pip install -e ".[plot]")')
+        return
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(2, 2, figsize=(11, 7), constrained_layout=True)
+    ends = stage_ends(history)
+    stages = dict.fromkeys(row["stage"] for row in history)  # each once, in order
+    for panel, (title, names) in zip(panels.flat, PANELS):
+        for name, colour in zip(names, COLOURS):
+            draw_column(panel, history, name, colour)
+            if name.startswith("accuracy"):
+                draw_evaluations(panel, ends, results, name, colour)
+        for end in ends[:-1]:
+            panel.axvline(end, color="grey", linestyle=":")
+        panel.set(title=title, xlabel=f"step ({', then '.join(stages)})")
+        panel.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def stage_ends(history: list[dict]) -> list[int]:
+    """After how many steps each stage ended.
+
+    >>> stage_ends([{"stage": "Stage I"}, {"stage": "Stage I"}, {"stage": "Stage II"}])
+    [2, 3]
+    """
+    ends = []
+    for done in range(1, len(history) + 1):
+        is_last = done == len(history)
+        if is_last or history[done]["stage"] != history[done - 1]["stage"]:
+            ends.append(done)
+    return ends
+
+
+def draw_column(panel, history: list[dict], name: str, colour: str):
+    """One figure over the steps."""
+    steps = range(1, len(history) + 1)
+    values = [row[name] for row in history]
+    panel.plot(steps, values, color=colour, linewidth=1, label=name)
+
+
+def draw_evaluations(panel, ends: list[int], results: dict[str, dict], name: str, colour: str):
+    """A dot for the base model and after each stage."""
+    greedy = [result["greedy"][name] for result in results.values()]
+    steps = [0, *ends][: len(greedy)]
+    panel.plot(steps, greedy, "o", color=colour, label=f"{name}, greedy, held out")
