@@ -33,6 +33,7 @@ Conventions, as people do not agree about them:
     matrices, sums and integrals with limits, binomial coefficients, logarithms to a base other than
     10 and e, and `array`.
 """
+
 import cmath
 import functools
 import math
@@ -154,14 +155,37 @@ def grade(
 
 
 # ---- normalise: one spelling of each thing -------------------------------------------------------
-UNICODE = str.maketrans({
-    "π": r"\pi ", "√": r"\sqrt ", "∞": r"\infty ", "°": r"^\circ ", "±": r"\pm ", "≤": r"\le ",
-    "≥": r"\ge ", "∪": r"\cup ", "²": "^2", "³": "^3", "½": r"\frac12 ", "×": "*", "·": "*",
-    "÷": "/", "⁄": "/", "−": "-", "–": "-",
-})
+UNICODE = str.maketrans(
+    {
+        "π": r"\pi ",
+        "√": r"\sqrt ",
+        "∞": r"\infty ",
+        "°": r"^\circ ",
+        "±": r"\pm ",
+        "≤": r"\le ",
+        "≥": r"\ge ",
+        "∪": r"\cup ",
+        "²": "^2",
+        "³": "^3",
+        "½": r"\frac12 ",
+        "×": "*",
+        "·": "*",
+        "÷": "/",
+        "⁄": "/",
+        "−": "-",
+        "–": "-",
+    }
+)
 BASES = {
-    "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8",
-    "nine": "9", "ten": "10",
+    "two": "2",
+    "three": "3",
+    "four": "4",
+    "five": "5",
+    "six": "6",
+    "seven": "7",
+    "eight": "8",
+    "nine": "9",
+    "ten": "10",
 }
 
 TEXT = r"\\(?:text[a-z]*|mbox|hbox|mathrm|mathbf|mathit|operatorname)\s*\{"  # \text{

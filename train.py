@@ -15,6 +15,7 @@ of an uninterrupted one, bit for bit on a CPU of the same kind with the same num
 """
 
 import copy
+import dataclasses
 import hashlib
 import json
 import math
@@ -41,6 +42,7 @@ from rollout import Episodes, Scene
 from world import BadInput, Problem, Task
 
 SLICE = 2**26  # logits at a time in the learner: 256 MB in float32
+KEEP_OVER = 20  # steps over which the training reward is averaged to choose the weights to keep
 
 
 # ---- one update ----------------------------------------------------------------------------------
@@ -254,51 +256,62 @@ def final_of(task: Task):
 
 # ---- evaluation ----------------------------------------------------------------------------------
 def evaluate(config: Config, policy: GPT, task: Task, name: str) -> dict:
-    """The metrics on the held-out problems, greedy and at temperature 1, and one greedy episode as
-    text: a corrected one if there is one."""
-    device = policy.head.weight.device
-    result = {}
-    for way, temperature in (("greedy", 0.0), ("sampled", 1.0)):
-        generator = torch.Generator(device).manual_seed(config.seed)
-        attempts = play_held_out(config, policy, task, temperature, generator, f"{name}, {way}")
-        r = grade(task, task.test, attempts)
-        result[way] = report.evaluation(task.test, attempts, r, final_of(task))
-        if way == "greedy":
-            i = int((r[:, 1] - r[:, 0]).argmax())
-            result["example"] = report.episode(task.test[i], attempts[i], r[i].tolist())
+    """The metrics on held-out problems, greedy and sampled at temperature 1; greedy on training
+    problems, where there is an end of them; and one greedy episode as text: a corrected one if
+    there is one."""
+    test = task.test
+    attempts = play_all(config, policy, task, test, 0.0, f"{name}, greedy")
+    r = grade(task, test, attempts)
+    i = int((r[:, 1] - r[:, 0]).argmax())
+    result = {
+        "greedy": report.evaluation(test, attempts, r, final_of(task)),
+        "example": report.episode(test[i], attempts[i], r[i].tolist()),
+    }
+    attempts = play_all(config, policy, task, test, 1.0, f"{name}, sampled")
+    r = grade(task, test, attempts)
+    result["sampled"] = report.evaluation(test, attempts, r, final_of(task))
+    if task.train:
+        train = task.train[: config.eval_problems]
+        attempts = play_all(config, policy, task, train, 0.0, f"{name}, training problems")
+        r = grade(task, train, attempts)
+        result["train"] = report.evaluation(train, attempts, r, final_of(task))
     return result
 
 
-def play_held_out(
+def correct_base(config: Config, policy: GPT, reference: GPT, task: Task) -> dict[str, float]:
+    """The metrics of the policy's second attempts at first attempts of the base model, sampled:
+    beside its own, they say whether it learnt to correct others' errors or to make fewer."""
+    attempts = play_all(config, policy, task, task.test, 1.0, "after the base", reference)
+    r = grade(task, task.test, attempts)
+    return report.evaluation(task.test, attempts, r, final_of(task))
+
+
+def play_all(
     config: Config,
     policy: GPT,
     task: Task,
+    problems: list[Problem],
     temperature: float,
-    generator: torch.Generator,
     title: str,
+    first_player: GPT | None = None,
 ) -> list[list[str]]:
-    """Both attempts at every held-out problem, as text. Where a problem has a wrong attempt to
-    repair (--task mbpp_r), that is attempt 1."""
+    """Both attempts at every problem, as text. With a `first_player`, attempt 1 is that model's.
+    Where a problem has a wrong attempt to repair (--task mbpp_r), that is attempt 1."""
+    device = policy.head.weight.device
+    generator = torch.Generator(device).manual_seed(config.seed)
     batch = min(1024, 2 * config.problems * config.samples)
+    how = (config.max_new_tokens, temperature, generator)
     attempts = []
-    starts = range(0, len(task.test), batch)
+    starts = range(0, len(problems), batch)
     for start in tqdm(starts, desc=f"evaluate {title}", leave=False, disable=None):
-        problems = task.test[start : start + batch]
+        part = problems[start : start + batch]
         first = None
         if config.task == "mbpp_r":
-            wrong = [closed(task, problem.wrong) for problem in problems]
-            first = rollout.given_episodes(
-                task, problems, [[ids] for ids in wrong], generator.device
-            )
-        episodes = rollout.play(
-            policy,
-            task,
-            problems,
-            config.max_new_tokens,
-            temperature,
-            generator,
-            first=first,
-        )
+            wrong = [[closed(task, problem.wrong)] for problem in part]
+            first = rollout.given_episodes(task, part, wrong, device)
+        elif first_player is not None:
+            first = rollout.play(first_player, task, part, *how, turns=1)
+        episodes = rollout.play(policy, task, part, *how, first=first)
         attempts += episodes.texts(task.tokenizer, task.end)
     return attempts
 
@@ -341,6 +354,8 @@ def train_stage(
             config, stage, step, policy, player, reference, optimizer, task, clock
         )
         state["history"].append(row)
+        if not stage.supervised and config.keep == "best":
+            keep_best(state, stage, policy, held)
         done = step + 1
         if done % config.log_every == 0 or done == stage.steps:
             tqdm.write(report.line(row, stage.steps))
@@ -352,6 +367,24 @@ def train_stage(
             state["optimizer"] = optimizer.state_dict()
             state["player"] = player.state_dict() if stage.rounds else None
             save_checkpoint(folder, state)
+    if state["best"] is not None:
+        policy.load_state_dict(state["best"]["policy"])
+
+
+def keep_best(state: dict, stage: score.Stage, policy: GPT, held: dict[str, Tensor]):
+    """Keep a copy of the weights if the mean training reward of the last KEEP_OVER steps (what is
+    optimised, bonus included) is the highest of the stage so far."""
+    recent = [row for row in state["history"][-KEEP_OVER:] if row["stage"] == stage.name]
+    if len(recent) < KEEP_OVER:
+        return
+    reward = sum(row["reward_t1"] + row["reward_t2"] for row in recent) / KEEP_OVER
+    if state["best"] is None or reward > state["best"]["reward"]:
+        weights = policy.state_dict() | held
+        state["best"] = {
+            "reward": reward,
+            "step": recent[-1]["step"],
+            "policy": {name: weight.to("cpu", copy=True) for name, weight in weights.items()},
+        }
 
 
 def save_checkpoint(folder: Path, state: dict):
@@ -367,6 +400,7 @@ def begin_stage(state: dict, number: int, policy: GPT):
     state["step"] = 0
     state["optimizer"] = None
     state["player"] = None
+    state["best"] = None
     state["policy"] = policy.state_dict()
 
 
@@ -393,7 +427,9 @@ def run_stages(
         stage = stages[state["stage"]]
         train_stage(config, folder, stage, state, policy, reference, task, clock)
         if reference is not None:
-            state["results"][stage.name] = evaluate(config, policy, task, stage.name)
+            kept = state["best"]["step"] if state["best"] else stage.steps
+            result = evaluate(config, policy, task, stage.name)
+            state["results"][stage.name] = result | {"kept_step": kept}
         begin_stage(state, state["stage"] + 1, policy)
         save_checkpoint(folder, state)
     weights = {"policy": policy.state_dict()}
@@ -472,6 +508,22 @@ def make_task(config: Config, trains: bool) -> Task:
     return datasets.chat_task(train, test, tokenizer, chat, critique, config.timeout)
 
 
+def limit_training(config: Config, task: Task) -> Task:
+    """The task with --train-problems problems to train on, drawn by the seed; without, as it is.
+    The base model is made before: it does not depend on them."""
+    count = config.train_problems
+    if not count:
+        return task
+    rng = random.Random(f"training problems {config.seed}")
+    if not config.data:
+        train = world.different_problems(config, rng, "train", count)
+    elif count > len(task.train):
+        raise BadInput(f"--train-problems {count}: there are {len(task.train)} training problems")
+    else:
+        train = rng.sample(task.train, count)
+    return dataclasses.replace(task, train=train)
+
+
 def make_policy(config: Config, task: Task, device: torch.device) -> GPT:
     """The checkpoint of --init, or a small GPT with random weights. Here, and nowhere else, the
     dtype of the weights is decided."""
@@ -547,11 +599,12 @@ def run(config: Config):
     started = time.perf_counter()
     clock = Counter()
     stages = tuple(stage for stage in stages_of(config) if stage.steps)  # none: evaluate only
-    task = make_task(config, trains=bool(config.warm_steps or stages))
-    policy = make_policy(config, task, device)
+    whole_task = make_task(config, trains=bool(config.warm_steps or stages))
+    task = limit_training(config, whole_task)
+    policy = make_policy(config, whole_task, device)
     open_folder(folder, settings)  # after all that can be wrong with --data and --init
     print_heading(config, policy, task, folder)
-    make_base_model(config, policy, task, clock)
+    make_base_model(config, policy, whole_task, clock)
     if config.data:
         names = {
             "train": [problem.name for problem in task.train],
@@ -560,6 +613,9 @@ def run(config: Config):
         write_json(folder / "split.json", names)
     reference = copy.deepcopy(policy).requires_grad_(False)  # the base model, in every stage
     state = run_stages(config, folder, stages, policy, reference, task, clock)
+    last = list(state["results"])[-1]
+    after_base = correct_base(config, policy, reference, task)
+    state["results"][last]["after_base"] = after_base
     if config.init:
         from extras import checkpoints
 

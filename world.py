@@ -134,8 +134,9 @@ class World:
 
     values: int = 6  # n: f permutes 1..n
     levels: tuple[int, ...] = (1, 2, 3, 4)  # the numbers of applications K that occur
-    author_right: float = 0.7  # share of the author's fresh guesses that are right
-    author_repeats: float = 0.4  # share of second attempts that repeat the first, right or wrong
+    author_right: float = 0.7  # share of the author's first guesses that are right
+    author_right_again: float = 0.2  # share of his later fresh guesses that are right
+    author_repeats: float = 0.55  # share of second attempts that repeat the first, right or wrong
     verdict: bool = True  # whether an attempt ends by saying if the guess fits
     careless: float = 0.0  # share of attempts that say "it fits" without having looked
 
@@ -222,17 +223,19 @@ def write_attempts(world: World, rng: random.Random, problem: Problem, turns: in
     """The author's attempts at one problem.
 
     Each later one repeats the one before or guesses afresh, by a coin that does not look at whether
-    it was right. So in expectation i->c = c->i and delta is 0: nothing here teaches to correct.
-    (The *answer* still changes more often after a wrong one, as fresh guesses are mostly right.)
+    it was right. So nothing here teaches to correct; and as his later guesses are worse than his
+    first (author_right_again), asked again he breaks more than he mends, as the paper's base model
+    does. With author_right_again = author_right, i->c = c->i in expectation.
     Where a solution is written down, every attempt is that.
     """
     if problem.solution:
         return [problem.solution] * turns
     guesses: list[int] = []
     for _ in range(turns):
+        right = world.author_right_again if guesses else world.author_right
         if guesses and rng.random() < world.author_repeats:
             guess = guesses[-1]
-        elif rng.random() < world.author_right:
+        elif rng.random() < right:
             guess = int(problem.answer)
         else:
             guess = rng.randint(1, world.values)
@@ -288,19 +291,18 @@ def world_tokenizer(world: World) -> tiktoken.Encoding:
     )
 
 
-def held_out_problems(world: World, count: int) -> list[Problem]:
-    """`count` different problems of the test split, the same ones for every seed. BadInput if there
-    are not so many."""
-    rng = random.Random("held out")
+def different_problems(world: World, rng: random.Random, split: str, count: int) -> list[Problem]:
+    """`count` problems of a split, no two alike. BadInput if there are not so many."""
     found: dict[str, Problem] = {}
     seen_before = 0
     while len(found) < count:
-        problem = draw_problem(world, rng, "test")
+        problem = draw_problem(world, rng, split)
         seen_before = seen_before + 1 if problem.question in found else 0
         found[problem.question] = problem
         if seen_before == 100:  # what is left to find is about a hundredth of what there is
+            said = "--eval-problems" if split == "test" else "--train-problems"
             raise BadInput(
-                f"--eval-problems {count}: so many different held-out problems do not exist"
+                f"{said} {count}: so many different {split} problems do not exist"
                 f" at --values {world.values}; there are about {len(found)}"
             )
     return list(found.values())
@@ -312,9 +314,9 @@ def world_task(
     tokenizer: tiktoken.Encoding | None = None,
     chat: Chat | None = None,
 ) -> Task:
-    """The generated world with `held_out` test problems: in its own words, or in the tokens and the
-    chat markers of a downloaded model."""
-    test = held_out_problems(world, held_out)
+    """The generated world with `held_out` test problems, the same for every seed: in its own words,
+    or in the tokens and the chat markers of a downloaded model."""
+    test = different_problems(world, random.Random("held out"), "test", held_out)
     if tokenizer is None:
         tokenizer = world_tokenizer(world)
         prompt = "{question}"

@@ -14,6 +14,7 @@ stands beside it in a Row, until read_problems has chosen what to train on and w
 Where the rows come with a split it is kept. Where they do not, a fifth is held out by a hash of the
 text, the same in every process. No problem is ever in both splits, under whatever spacing.
 """
+
 import functools
 import gzip
 import hashlib

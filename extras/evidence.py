@@ -17,6 +17,7 @@ or sampled. A knob is an option whose value differs from folder to folder.
 """
 
 import argparse
+import csv
 import json
 import math
 import shutil
@@ -80,6 +81,7 @@ CLAIMS = (
     ("5. SCoRe corrects more", "score", "base", "i_to_c", 1),
     ("and breaks less", "score", "base", "c_to_i", -1),
 )
+LOGGED = ("stage", "step", "accuracy_t1", "accuracy_t2", "unchanged")  # of log.csv, for figures.py
 # Of the stages in a result file: the first is the base model, the last what the method ends with.
 BASE = 0
 LAST = -1
@@ -110,6 +112,9 @@ def run_one(method: str, seed: int, name: str, options: list[str]) -> str:
         return f"{method}, seed {seed}: ended with status {ended.returncode}, see {log.name}"
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(out / run_name / "results.json", target)
+    log = out / run_name / "log.csv"
+    if log.exists():  # a run without a step of training has none
+        copy_columns(log, target.with_suffix(".csv"))
     return f"{target} written"
 
 
@@ -130,6 +135,18 @@ def run(methods: list[str], seeds: list[int], name: str, jobs: int, options: lis
     with ThreadPoolExecutor(min(jobs, len(seeds))) as pool:
         for line in pool.map(run_pair, pairs):
             print(line, flush=True)
+
+
+def copy_columns(log: Path, target: Path):
+    """The columns of a run's log.csv that figures.py draws, with four digits."""
+    with open(log, newline="") as file:
+        rows = list(csv.DictReader(file))
+    with open(target, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(LOGGED)
+        for row in rows:
+            numbers = [f"{float(row[name]):.4g}" for name in LOGGED[2:]]
+            writer.writerow([row["stage"], row["step"], *numbers])
 
 
 # ---- the arithmetic ------------------------------------------------------------------------------

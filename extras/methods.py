@@ -5,8 +5,9 @@ name, and train.py's one loop runs them, each from the weights of the one before
 
     table(config)["multi_turn_rl"]                   # (Stage("RL", ...),)
 
-The paper's baselines are multi_turn_rl, single_turn_rl, star, star_plus, pair_sft, pair_sft_plus
-and prompt (Self-Refine); its ablations, score_without_bonus, score_without_stage_one,
+The paper's baselines: multi_turn_rl (Eq. 1 on both attempts), second_turn_rl (on attempt 2 alone,
+as the paper trains its "standard multi-turn RL"), single_turn_rl, star, star_plus, pair_sft,
+pair_sft_plus and prompt (Self-Refine); its ablations, score_without_bonus, score_without_stage_one,
 score_star_stage_two and score_offline_first_attempts; ours, score_weighted and score_alike.
 """
 
@@ -158,6 +159,9 @@ def table(config) -> dict[str, tuple[Stage, ...]]:
     # Ours: the bonus's expected gradient without its control variate.
     weighted = replace(two, rewards=partial(weighted_rewards, alpha=config.alpha))
     offline = replace(two, collect=partial(offline_first_attempts, config.offline_share))
+    # The paper's "standard multi-turn RL": Eq. 1 on the pairs (x2, y2) alone; attempt 1 is sampled,
+    # and neither paid nor pinned. It is Stage I without its strict KL.
+    second_turn = replace(one, betas=(0.0, config.beta1))
     # Eq. 2 on attempt 1: attempt 2 is neither paid nor pinned.
     single_turn = replace(two, rewards=single_turn_rewards, betas=(config.beta1, 0.0))
     star = supervised_stage(config, "STaR", rounds=3)
@@ -176,6 +180,7 @@ def table(config) -> dict[str, tuple[Stage, ...]]:
             replace(two, advantages=leave_one_out_alike),
         ),
         "multi_turn_rl": (replace(no_bonus, name="RL", steps=steps),),
+        "second_turn_rl": (replace(second_turn, name="RL", steps=steps),),
         "single_turn_rl": (replace(single_turn, name="RL", steps=steps),),
         "star": (star,),
         "star_plus": (replace(star, rewards=plus),),

@@ -27,6 +27,7 @@ METHODS = (
     "score_offline_first_attempts",
     "score_alike",
     "multi_turn_rl",
+    "second_turn_rl",
     "single_turn_rl",
     "star",
     "star_plus",
@@ -69,14 +70,23 @@ class MethodOptions:
     """the method: what is done with the base model"""
 
     method: str = option("score", f"one of {', '.join(METHODS)}")
-    stage_one_steps: int = option(60, "steps of Stage I", int, 0)
-    stage_two_steps: int = option(200, "steps of Stage II", int, 0)
+    stage_one_steps: int = option(100, "steps of Stage I", int, 0)
+    stage_two_steps: int = option(80, "steps of Stage II", int, 0)
+    train_problems: int | None = option(
+        None,
+        "training problems, drawn by the seed; 0: no end of them (256; with --data all)",
+        int,
+        0,
+    )
+    keep: str | None = option(
+        None, "weights of a stage: best, by training reward, or last (best if problems end)"
+    )
     problems: int = option(16, "problems a step", int, 1)
     samples: int = option(8, "episodes a problem: k of the leave-one-out baseline", int, 2)
-    learning_rate: float = option(3e-4, "of both stages (AdamW, fresh in each)", float, 1e-9)
+    learning_rate: float = option(5e-4, "of both stages (AdamW, fresh in each)", float, 1e-9)
     alpha: float = option(10.0, "weight of the bonus r2 - r1 in Stage II", float, 0)
-    beta1: float = option(0.05, "weight of the KL to the base model", float, 0)
-    beta2: float = option(0.1, "weight of turn 1's KL in Stage I", float, 0)
+    beta1: float = option(0.1, "weight of the KL to the base model", float, 0)
+    beta2: float = option(0.5, "weight of turn 1's KL in Stage I", float, 0)
     offline_share: float = option(
         1.0, "share of Stage II's problems with first attempts of the base model", float, 0, 1
     )
@@ -98,7 +108,10 @@ class WorldOptions(World):
         None, "applications K, such as 1-3,5 (1-4); with --data MATH's levels (all)", numbers
     )
     author_right: float = option(
-        World.author_right, "share of the author's fresh guesses that are right", float, 0, 1
+        World.author_right, "share of the author's first guesses that are right", float, 0, 1
+    )
+    author_right_again: float = option(
+        World.author_right_again, "the same of his later fresh guesses", float, 0, 1
     )
     author_repeats: float = option(
         World.author_repeats, "share of second attempts that repeat the first", float, 0, 1
@@ -118,7 +131,7 @@ class BaseModelOptions:
     heads: int = option(4, "attention heads", int, 1)
     hidden: int = option(192, "width inside the SwiGLU", int, 1)
     warm_steps: int | None = option(
-        None, "supervised steps on the author's text (600; with --init and --data 0)", int, 0
+        None, "supervised steps on the author's text (400; with --init and --data 0)", int, 0
     )
     warm_batch: int = option(256, "rows a step of them", int, 1)
     warm_learning_rate: float = option(3e-3, "their peak learning rate (AdamW)", float, 1e-9)
@@ -262,7 +275,11 @@ def parse(argv: list[str] | None = None) -> Config:
     if config.levels is None:
         changes["levels"] = () if config.data else World.levels
     if config.warm_steps is None:  # with --init and --data the checkpoint is the base model
-        changes["warm_steps"] = 0 if config.init and config.data else 600
+        changes["warm_steps"] = 0 if config.init and config.data else 400
+    if config.train_problems is None:
+        changes["train_problems"] = 0 if config.data else 256
+    if config.keep is None:
+        changes["keep"] = "last" if config.train_problems == 0 and not config.data else "best"
     config = dataclasses.replace(config, **changes)
     if config.max_new_tokens is None:
         config = dataclasses.replace(config, max_new_tokens=longest_attempt(config))
@@ -317,6 +334,7 @@ def check_names(config: Config):
     dtype = config.dtype
     device = config.device
     require(method in METHODS, f"--method {method!r} is unknown; there are: {methods}")
+    require(config.keep in (None, "best", "last"), f"--keep {config.keep!r} is not best or last")
     require(task in (None, *TASKS), f"--task {task!r} is unknown; there are: {tasks}")
     require(dtype in (None, "float32", "bfloat16"), f"--dtype {dtype!r} is not float32 or bfloat16")
     is_cuda = device is not None and device.startswith("cuda") and torch.cuda.is_available()
@@ -355,6 +373,16 @@ def check_combinations(config: Config):
     require(
         config.width % (2 * config.heads) == 0,
         f"--width {config.width} must be a multiple of twice --heads {config.heads}",
+    )
+    limit = config.train_problems or config.problems
+    require(
+        limit >= config.problems,
+        f"--train-problems {limit} is less than a step's --problems {config.problems}",
+    )
+    trains = config.stage_one_steps + config.stage_two_steps > 0 and config.method != "prompt"
+    require(
+        trains or not config.train_problems,
+        "--train-problems is not read without a step of training",
     )
     require(
         config.verdict or config.careless == 0,

@@ -57,22 +57,41 @@ def text_metrics(r: Tensor, attempts: list[list[str]], final) -> dict[str, float
 
     Shares of all problems: `changed`. `edit_ratio`: the mean of edit distance / (length of y1 +
     length of y2). Conditional shares, 0 where the condition never holds: P(changed | y1 wrong),
-    P(changed | y1 right) and P(y2 right | y1 wrong and changed).
+    P(changed | y1 right) and P(y2 right | y1 wrong and changed). `edit_histogram` counts problems.
     """
     first = r[:, 0].bool()
     last = r[:, -1].bool()
     changed = first.new_tensor(changes(attempts, final))  # (B,)
-    edits = 0.0
-    for texts in attempts:
-        letters = len(texts[0]) + len(texts[-1])
-        edits += edit_distance(texts[0], texts[-1]) / max(1, letters)
+    edits = edit_ratios(attempts)
     return {
         "changed": share(changed),
-        "edit_ratio": edits / len(attempts),
+        "edit_ratio": sum(edits) / len(edits),
+        "edit_histogram": histogram(edits),
         "rewrite_if_wrong": share(changed[~first]),
         "rewrite_if_right": share(changed[first]),
         "right_if_rewritten": share(last[~first & changed]),
     }
+
+
+def edit_ratios(attempts: list[list[str]]) -> list[float]:
+    """Edit distance / (length of y1 + length of y2) of each problem's first and last attempt."""
+    ratios = []
+    for texts in attempts:
+        letters = len(texts[0]) + len(texts[-1])
+        ratios.append(edit_distance(texts[0], texts[-1]) / max(1, letters))
+    return ratios
+
+
+def histogram(ratios: list[float], bins: int = 20) -> list[int]:
+    """How many lie in each of `bins` equal parts of 0 .. 1; 1 itself in the last.
+
+    >>> histogram([0.0, 0.1, 0.6, 1.0], bins=2)
+    [2, 2]
+    """
+    counts = [0] * bins
+    for ratio in ratios:
+        counts[min(bins - 1, int(ratio * bins))] += 1
+    return counts
 
 
 def truthful_share(problems: list[Problem], attempts: list[list[str]]) -> float:
@@ -163,20 +182,31 @@ GREEDY_COLUMNS = (  # title, width, name of the metric
     ("edit", 7, "edit_ratio"),
     ("truthful", 10, "truthful"),
 )
-SAMPLED_COLUMNS = (("t1", 6, "accuracy_t1"), ("t2", 7, "accuracy_t2"), ("delta", 8, "delta"))
+SHORT_COLUMNS = (("t1", 6, "accuracy_t1"), ("t2", 7, "accuracy_t2"), ("delta", 8, "delta"))
 
 
 def table(results: dict[str, dict]) -> str:
     """A row for the base model and each stage: greedy on held-out problems, in %; on the right the
-    same sampled at temperature 1."""
-    greedy = "".join(f"{title:>{width}}" for title, width, _ in GREEDY_COLUMNS)
-    sampled = "".join(f"{title:>{width}}" for title, width, _ in SAMPLED_COLUMNS)
-    lines = [f"{'':12}{greedy}  |  T=1:{sampled}"]
+    same sampled at temperature 1 and, where training problems are limited, greedy on those; then
+    the step whose weights the stage kept."""
+    limited = any("train" in result for result in results.values())
+    short = heading(SHORT_COLUMNS)
+    lines = [f"{'':12}{heading(GREEDY_COLUMNS)}  |  T=1:{short}"]
+    if limited:
+        lines[0] += f"  |  train:{short}  |  kept step"
     for name, result in results.items():
-        greedy = cells(result["greedy"], GREEDY_COLUMNS)
-        sampled = cells(result["sampled"], SAMPLED_COLUMNS)
-        lines.append(f"{name:12}{greedy}  |      {sampled}")
+        line = f"{name:12}{cells(result['greedy'], GREEDY_COLUMNS)}"
+        line += f"  |      {cells(result['sampled'], SHORT_COLUMNS)}"
+        if limited:
+            line += f"  |        {cells(result['train'], SHORT_COLUMNS)}"
+            line += f"  |  {result.get('kept_step', ''):>9}"
+        lines.append(line)
     return "\n".join(lines)
+
+
+def heading(columns) -> str:
+    """The titles of some columns."""
+    return "".join(f"{title:>{width}}" for title, width, _ in columns)
 
 
 def cells(result: dict[str, float], columns) -> str:
@@ -277,14 +307,30 @@ def stage_ends(history: list[dict]) -> list[int]:
 
 
 def draw_column(panel, history: list[dict], name: str, colour: str):
-    """One figure over the steps."""
+    """One figure over the steps: every step faintly, and the mean of the last 20 over it."""
     steps = range(1, len(history) + 1)
     values = [row[name] for row in history]
-    panel.plot(steps, values, color=colour, linewidth=1, label=name)
+    panel.plot(steps, values, color=colour, linewidth=0.5, alpha=0.3)
+    panel.plot(steps, running_mean(values, 20), color=colour, linewidth=1.5, label=name)
+
+
+def running_mean(values: list[float], window: int) -> list[float]:
+    """At each place the mean of the last `window` values, of fewer at the beginning.
+
+    >>> running_mean([1.0, 3.0, 5.0], window=2)
+    [1.0, 2.0, 4.0]
+    """
+    means = []
+    for end in range(1, len(values) + 1):
+        last = values[max(0, end - window) : end]
+        means.append(sum(last) / len(last))
+    return means
 
 
 def draw_evaluations(panel, ends: list[int], results: dict[str, dict], name: str, colour: str):
-    """A dot for the base model and after each stage."""
-    greedy = [result["greedy"][name] for result in results.values()]
-    steps = [0, *ends][: len(greedy)]
-    panel.plot(steps, greedy, "o", color=colour, label=f"{name}, greedy, held out")
+    """Dots for the base model and after each stage; crosses for training problems."""
+    for kind, mark, where in (("greedy", "o", "held out"), ("train", "x", "training problems")):
+        values = [result[kind][name] for result in results.values() if kind in result]
+        steps = [0, *ends][: len(values)]
+        if values:
+            panel.plot(steps, values, mark, color=colour, label=f"{name}, greedy, {where}")

@@ -38,6 +38,7 @@ after the program has run.
 The server and its children run this file as a script of its own, without site-packages: at its top
 it imports the standard library only.
 """
+
 import builtins
 import ctypes
 import functools

@@ -1,7 +1,8 @@
 """Measure the answer checker on the labelled data: one row of the results a line.
 
-    python tests/measure_checker.py [--checker-data ../shared/checker] [--against math-verify]
+python tests/measure_checker.py [--checker-data ../shared/checker] [--against math-verify]
 """
+
 import argparse
 import json
 import random

@@ -8,6 +8,7 @@ Weights are random unless --init names a folder: speed does not depend on them. 
 not: it measures nothing that a model says. It needs `transformers` (pip install -e ".[test]"),
 which is what decoding is compared with, and makes the random checkpoints, too.
 """
+
 import argparse
 import copy
 import resource

@@ -95,7 +95,7 @@ def run_test(copy: Path, test: str, said: Path):
 
 
 def verdict(process: int, said: Path) -> str:
-    """"caught", "survived", or what is wrong with the row itself."""
+    """ "caught", "survived", or what is wrong with the row itself."""
     started = time.monotonic()
     while True:
         ended, status = os.waitpid(process, os.WNOHANG)

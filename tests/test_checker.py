@@ -5,6 +5,7 @@ A line of TABLE is `left == right` (the same answer) or `left != right`; both or
 Every rule of the checker has lines that fail without it. The labelled data are read where they lie
 beside the repository, never copied.
 """
+
 import random
 import time
 import tracemalloc
@@ -16,7 +17,6 @@ from hypothesis import given, settings, strategies as st
 
 import rewards
 from rewards import extract_answer, grade, is_correct, is_equivalent
-
 
 # ---- the final answer of a response --------------------------------------------------------------
 EXTRACTION = [
@@ -928,24 +928,79 @@ def test_the_table_is_large_enough():
 # ---- hostile text --------------------------------------------------------------------------------
 HOSTILE = [
     # numbers that cannot be computed
-    "9" * 100_000, "0." + "3" * 50_000, "9^{9^{9^{9^9}}}", "2^{10^{9}}", "1e999", "1e999999999",
-    "((9!)!)!", "10^9!", r"\sqrt[10^{10}]{2}", "(x+1)^{100000}", "2" + "!" * 500,
+    "9" * 100_000,
+    "0." + "3" * 50_000,
+    "9^{9^{9^{9^9}}}",
+    "2^{10^{9}}",
+    "1e999",
+    "1e999999999",
+    "((9!)!)!",
+    "10^9!",
+    r"\sqrt[10^{10}]{2}",
+    "(x+1)^{100000}",
+    "2" + "!" * 500,
     # too deep
-    "(" * 2000, "{" * 500, "(" * 250 + "1" + ")" * 250, r"\frac{1}{" * 60 + "1" + "}" * 60,
-    r"\frac" * 120, r"\sqrt" * 120, r"\sin " * 120, "-" * 590, "1+" * 290 + "1", "1^" * 290 + "1",
-    "x_" * 290 + "x", "1," * 299 + "1", "[" * 590, "|" * 590, "," * 590, "=" * 590, "\\" * 590,
+    "(" * 2000,
+    "{" * 500,
+    "(" * 250 + "1" + ")" * 250,
+    r"\frac{1}{" * 60 + "1" + "}" * 60,
+    r"\frac" * 120,
+    r"\sqrt" * 120,
+    r"\sin " * 120,
+    "-" * 590,
+    "1+" * 290 + "1",
+    "1^" * 290 + "1",
+    "x_" * 290 + "x",
+    "1," * 299 + "1",
+    "[" * 590,
+    "|" * 590,
+    "," * 590,
+    "=" * 590,
+    "\\" * 590,
     # patterns that try everything
-    " " * 590, "a " * 290, "1 " * 299, r"\text{" * 90, r"\text{a" * 80, r"\text{ab" * 70,
-    r"1\text{ab" * 60, "1,000" * 110, "1,000," * 99, r"\pm" * 190, r"1\pm" * 140,
-    r"\overline{1}" * 45, r".1\overline{1}" * 42, "and " * 140, r"\approx" * 80,
-    r"\begin{pmatrix}" * 35, "1&" * 290, r"1\\" * 190, r"(1,2)\cup" * 65,
+    " " * 590,
+    "a " * 290,
+    "1 " * 299,
+    r"\text{" * 90,
+    r"\text{a" * 80,
+    r"\text{ab" * 70,
+    r"1\text{ab" * 60,
+    "1,000" * 110,
+    "1,000," * 99,
+    r"\pm" * 190,
+    r"1\pm" * 140,
+    r"\overline{1}" * 45,
+    r".1\overline{1}" * 42,
+    "and " * 140,
+    r"\approx" * 80,
+    r"\begin{pmatrix}" * 35,
+    "1&" * 290,
+    r"1\\" * 190,
+    r"(1,2)\cup" * 65,
     # slow sums, slow sets
-    "999!+" * 115 + "1", "1/999!+" * 80 + "1", "1/7^{2000}+" * 50 + "1", "3^{3000}" * 70,
-    "1cm" * 190, "1 cm " * 110, ",".join(f"1/7^{{{power}}}" for power in range(2000, 2030)),
-    ",".join(f"499!+{term}" for term in range(30)), r"\boxed{" * 80,
+    "999!+" * 115 + "1",
+    "1/999!+" * 80 + "1",
+    "1/7^{2000}+" * 50 + "1",
+    "3^{3000}" * 70,
+    "1cm" * 190,
+    "1 cm " * 110,
+    ",".join(f"1/7^{{{power}}}" for power in range(2000, 2030)),
+    ",".join(f"499!+{term}" for term in range(30)),
+    r"\boxed{" * 80,
     # what has no value, code, strange characters
-    "i!", r"\sqrt{2}!", "__import__('os').system('false')", "exec('1')", "lambda: 42", "{}" * 290,
-    "\x00", "\ud800", "٤٢", "４２", "½", "😀", "\n" * 50,
+    "i!",
+    r"\sqrt{2}!",
+    "__import__('os').system('false')",
+    "exec('1')",
+    "lambda: 42",
+    "{}" * 290,
+    "\x00",
+    "\ud800",
+    "٤٢",
+    "４２",
+    "½",
+    "😀",
+    "\n" * 50,
 ]
 
 

@@ -1,5 +1,6 @@
 """Hugging Face folders: logits and token ids against the reference libraries on tiny random
 checkpoints."""
+
 import json
 import os
 import random
@@ -19,12 +20,21 @@ from extras import checkpoints, datasets
 transformers = pytest.importorskip("transformers")
 
 SHAPE = dict(
-    vocab_size=61, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-    num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512,
+    vocab_size=61,
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=512,
 )
 LLAMA3 = dict(
-    rope_type="llama3", rope_theta=500_000.0, factor=8.0, low_freq_factor=1.0,
-    high_freq_factor=4.0, original_max_position_embeddings=32,
+    rope_type="llama3",
+    rope_theta=500_000.0,
+    factor=8.0,
+    low_freq_factor=1.0,
+    high_freq_factor=4.0,
+    original_max_position_embeddings=32,
 )
 FAMILIES = {
     "qwen2": lambda: transformers.Qwen2Config(**SHAPE, tie_word_embeddings=True),
@@ -70,8 +80,13 @@ def test_greedy_text_equals_that_of_transformers(tmp_path, family):
     """Token for token, 25 of them after 20 given ones."""
     theirs, prompts = checkpoint(tmp_path, family), tokens()[:, :20]
     expected = theirs.generate(
-        prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=25, min_new_tokens=25,
-        do_sample=False, pad_token_id=0, eos_token_id=-1,
+        prompts,
+        attention_mask=torch.ones_like(prompts),
+        max_new_tokens=25,
+        min_new_tokens=25,
+        do_sample=False,
+        pad_token_id=0,
+        eos_token_id=-1,
     )
     loaded = checkpoints.load_pretrained(tmp_path)
     cache, counts = ours.Cache(loaded, 3, 45), torch.full((3,), 20)
@@ -147,18 +162,21 @@ def edit(folder, **change):
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
 
 
-@pytest.mark.parametrize("change, said", [
-    ({"model_type": "mamba"}, "'mamba'"),
-    ({"hidden_act": "gelu"}, "'gelu'"),
-    ({"use_sliding_window": True}, "sliding"),
-    ({"mlp_bias": True}, "a bias in the MLP"),
-    ({"model_type": "llama", "attention_bias": True}, "every attention projection"),
-    ({"rope_parameters": {"rope_type": "yarn"}}, "'yarn'"),
-    ({"intermediate_size": 40}, r"down_proj.weight has shape \[32, 48\], not \[32, 40\]"),
-    ({"hidden_size": None}, "hidden_size is missing"),
-    ({"num_hidden_layers": 3}, "model.layers.2.* is missing, with 11 more"),
-    ({"num_hidden_layers": 1}, "model.layers.1.* not part"),
-])
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"model_type": "mamba"}, "'mamba'"),
+        ({"hidden_act": "gelu"}, "'gelu'"),
+        ({"use_sliding_window": True}, "sliding"),
+        ({"mlp_bias": True}, "a bias in the MLP"),
+        ({"model_type": "llama", "attention_bias": True}, "every attention projection"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "'yarn'"),
+        ({"intermediate_size": 40}, r"down_proj.weight has shape \[32, 48\], not \[32, 40\]"),
+        ({"hidden_size": None}, "hidden_size is missing"),
+        ({"num_hidden_layers": 3}, "model.layers.2.* is missing, with 11 more"),
+        ({"num_hidden_layers": 1}, "model.layers.1.* not part"),
+    ],
+)
 def test_what_does_not_fit_is_named(tmp_path, change, said):
     """A model that is nearly the one in the folder answers, but not as its author meant."""
     checkpoint(tmp_path, "qwen2")
@@ -167,16 +185,19 @@ def test_what_does_not_fit_is_named(tmp_path, change, said):
         checkpoints.load_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize("damage", [
-    lambda old: old[:-10],
-    lambda old: old[:20],
-    lambda old: b"",
-    lambda old: struct.pack("<Q", 2 ** 40) + old[8:],
-    lambda old: old[:8] + b"{" + old[9:].replace(b"[0,", b"[9,", 1),
-    lambda old: old.replace(b'"F32"', b'"I7"', 1),
-    lambda old: struct.pack("<Q", 8) + b"12345678",
-    lambda old: struct.pack("<Q", 8) + b'{"a": 1}',
-])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda old: old[:-10],
+        lambda old: old[:20],
+        lambda old: b"",
+        lambda old: struct.pack("<Q", 2**40) + old[8:],
+        lambda old: old[:8] + b"{" + old[9:].replace(b"[0,", b"[9,", 1),
+        lambda old: old.replace(b'"F32"', b'"I7"', 1),
+        lambda old: struct.pack("<Q", 8) + b"12345678",
+        lambda old: struct.pack("<Q", 8) + b'{"a": 1}',
+    ],
+)
 def test_damaged_or_lying_safetensors_are_refused(tmp_path, damage):
     """A download that broke off must not become a model with some weights of noise."""
     checkpoint(tmp_path, "qwen2")
@@ -213,7 +234,7 @@ def test_cache_decoding_equals_the_full_forward_with_query_and_key_norms(tmp_pat
     assert loaded.config.qk_norm
     with torch.no_grad():
         cache = ours.Cache(loaded, 3, 70)
-        pieces = [loaded(tokens()[:, i:i + 7], cache) for i in range(0, 70, 7)]
+        pieces = [loaded(tokens()[:, i : i + 7], cache) for i in range(0, 70, 7)]
         expected = loaded(tokens())
         torch.testing.assert_close(torch.cat(pieces, dim=1), expected, atol=1e-4, rtol=1e-4)
 
@@ -232,10 +253,12 @@ def trained_tokenizer(folder, kind):
     from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
     def split_by(pattern):
-        return pre_tokenizers.Sequence([
-            pre_tokenizers.Split(Regex(pattern), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ])
+        return pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(pattern), "isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
 
     level = pre_tokenizers.ByteLevel(add_prefix_space=False)
     steps = {
@@ -248,8 +271,10 @@ def trained_tokenizer(folder, kind):
     tokenizer.pre_tokenizer = steps[kind]
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=600, special_tokens=["<|im_start|>", "<|im_end|>", "<|no letters of bytes|>"],
-        show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        vocab_size=600,
+        special_tokens=["<|im_start|>", "<|im_end|>", "<|no letters of bytes|>"],
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
     text = (
         "The answer is \\boxed{\\frac{12}{35}}. We don't know  that f(x) = x^2 + 10.\n\n"
@@ -386,7 +411,7 @@ def test_the_loop_trains_a_checkpoint_and_writes_one(tmp_path, task, capsys):
     saved = transformers.AutoModelForCausalLM.from_pretrained(trained)
     before = checkpoints.load_pretrained(start)
     assert not torch.equal(saved.get_input_embeddings().weight, before.embedding.weight)
-    base, = (tmp_path / "out").glob("base-*/model.pt")
+    (base,) = (tmp_path / "out").glob("base-*/model.pt")
     weights = torch.load(base, weights_only=True)["policy"]
     is_unchanged = torch.equal(weights["embedding.weight"], before.embedding.weight)
     assert is_unchanged == (task == "MATH")
@@ -401,10 +426,18 @@ def test_a_prompt_longer_than_the_model_s_positions_is_named(tmp_path, capsys):
     data = write_rows(tmp_path / "all.jsonl", sums(40, long=True))
     capsys.readouterr()
     with pytest.raises(SystemExit):
-        train.main([
-            "--init", str(tmp_path / "start"), "--data", data, "--max-new-tokens", "120",
-            "--out", str(tmp_path / "out"),
-        ])
+        train.main(
+            [
+                "--init",
+                str(tmp_path / "start"),
+                "--data",
+                data,
+                "--max-new-tokens",
+                "120",
+                "--out",
+                str(tmp_path / "out"),
+            ]
+        )
     said = capsys.readouterr().err
     assert "all.jsonl" in said and "the model has 512" in said
     assert "two attempts of up to 120" in said
@@ -438,8 +471,8 @@ def test_a_real_checkpoint():
     prompt = task.prompt_ids(world.Problem("What is $12+30$?", "42"))
     greedy = theirs.generate(torch.tensor([prompt]), max_new_tokens=40, do_sample=False)[0].tolist()
     episodes = rollout.two_turns(loaded, [prompt], [], task.end, 40, 0.0, turns=1)
-    said = episodes.tokens[0, :episodes.lengths[0]].tolist()
-    assert said == greedy[:len(said)]
+    said = episodes.tokens[0, : episodes.lengths[0]].tolist()
+    assert said == greedy[: len(said)]
     assert len(said) == len(prompt) + 40 or said[-1] == task.end
     with torch.no_grad():
         gap = (loaded(torch.tensor([said])) - theirs(torch.tensor([said])).logits).abs().max()

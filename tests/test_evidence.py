@@ -7,6 +7,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -540,12 +541,20 @@ def test_panels_hold_what_differs_from_the_first_folder_in_their_knob_alone(plac
     assert [label for label, *_ in drawn] == ["score"]
 
 
+# What results/README.md gives as the options of the problems without end.
+ENDLESS = (
+    "--train-problems 0 --author-right-again 0.7 --author-repeats 0.4 --warm-steps 600"
+    " --stage-one-steps 60 --stage-two-steps 200 --learning-rate 3e-4 --beta1 0.05"
+    " --beta2 0.1"
+).split()
+
+
 def test_an_option_not_given_is_the_same_in_old_and_new_result_files():
     """Catches a new folder that is silently left out of a map, since an older run wrote "" or 0
     where a newer one writes null or what was decided; and two data sets taken for one."""
-    path = REPOSITORY / "results" / "default" / "score-seed5.json"
+    path = REPOSITORY / "results" / "endless" / "score-seed5.json"
     committed = json.loads(path.read_text())["config"]
-    settings = options.parse(["--careless", "0.2"]).run_settings()
+    settings = options.parse([*ENDLESS, "--careless", "0.2"]).run_settings()
     new = json.loads(json.dumps(settings))
     assert evidence.differs_only_in("careless", new, committed)
     assert evidence.differs_only_in("careless", committed, new)
@@ -645,6 +654,24 @@ def test_without_methods_and_options_it_is_score_over_five_seeds(other_repositor
     ]
 
 
+def test_runs_of_one_seed_are_never_side_by_side(monkeypatch):
+    """Catches two runs that make the same base model at the same time: with four jobs and two
+    seeds, the second method's runs wait until one of the first's has ended."""
+    running = []
+    most = []
+
+    def run_one(method, seed, name, options):
+        running.append(seed)
+        most.append(len(running))
+        time.sleep(0.02)
+        running.remove(seed)
+        return f"{method} {seed}"
+
+    monkeypatch.setattr(evidence, "run_one", run_one)
+    evidence.run(["score", "star", "pair_sft"], [0, 1], "default", 4, [])
+    assert max(most) == 2 and len(most) == 6
+
+
 def test_a_failed_run_is_named_and_a_finished_one_is_not_made_again(other_repository):
     """Catches a failure that passes for a result, and hours spent twice."""
     lines = call(other_repository, "run --methods star,score --seeds 1")
@@ -676,7 +703,8 @@ def test_it_needs_no_torch():
     """Catches an import that makes a table wait for torch, or fail where there is none."""
     code = (
         "import sys; sys.path.insert(0, 'extras'); import evidence;"
-        " evidence.main(['table']); evidence.main(['claims']);"
+        " evidence.main(['table', '--name', 'endless']);"
+        " evidence.main(['claims', '--name', 'endless']);"
         " print({'torch', 'train', 'numpy', 'matplotlib'} & set(sys.modules))"
     )
     ended = subprocess.run(
@@ -689,12 +717,13 @@ def test_runs_are_kept_and_not_repeated(place):
     """Catches a train.py that does not understand how it is called: real runs of a tiny model."""
     tiny = [*TINY, "--learning-rate", "1e-3"]
     evidence.run(["score", "multi_turn_rl"], [0], "default", 1, tiny)
-    files = sorted((place / "results" / "default").iterdir())
+    files = sorted((place / "results" / "default").glob("*.json"))
+    assert len(list((place / "results" / "default").glob("*.csv"))) == 2  # for figures.py
     assert [file.name for file in files] == ["multi_turn_rl-seed0.json", "score-seed0.json"]
     before = [file.stat().st_mtime_ns for file in files]
     assert "is there already" in evidence.run_one("score", 0, "default", tiny)
     assert before == [file.stat().st_mtime_ns for file in files]
     assert "status 2" in evidence.run_one("scor", 0, "default", tiny)
     evidence.main(["run", "--methods", "score", "--seeds", "3-4", "--name", "other", "--", *tiny])
-    names = {file.name for file in (place / "results" / "other").iterdir()}
+    names = {file.name for file in (place / "results" / "other").glob("*.json")}
     assert names == {"score-seed3.json", "score-seed4.json"}

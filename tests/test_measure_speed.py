@@ -1,5 +1,6 @@
 """The measurements of speed: its shapes are the models they stand for, and its rows hold what
 their heads say."""
+
 import pytest
 import torch
 
@@ -9,9 +10,15 @@ from model import GPT, GPTConfig
 pytest.importorskip("transformers")
 
 
-@pytest.mark.parametrize("shape, parameters", [
-    ("0.2M", 217e3), ("135M", 134.5e6), ("0.5B", 494e6), ("1.5B", 1.54e9),
-])
+@pytest.mark.parametrize(
+    "shape, parameters",
+    [
+        ("0.2M", 217e3),
+        ("135M", 134.5e6),
+        ("0.5B", 494e6),
+        ("1.5B", 1.54e9),
+    ],
+)
 def test_shapes_have_the_parameters_of_their_models(shape, parameters):
     """A width or a number of layers mistyped: the table would name a model that was not
     measured."""

@@ -120,6 +120,7 @@ ROWS = {
     "score_offline_first_attempts": [STAGE_ONE, STAGE_TWO | {"collect": "offline_first_attempts"}],
     "score_alike": [STAGE_ONE | ALIKE, STAGE_TWO | ALIKE],
     "multi_turn_rl": [RL | {"pays": PLAIN}],
+    "second_turn_rl": [RL | {"betas": (0.0, 0.03), "pays": PLUS}],
     "single_turn_rl": [RL | {"betas": (0.03, 0.0), "pays": [[1, 0], [0, 0], [0, 0], [1, 0]]}],
     "star": [STAR],
     "star_plus": [STAR | {"pays": PLUS}],

@@ -94,6 +94,7 @@ def test_five_problems_counted_by_eye():
     ]
     found = measure(rows)
     del found["edit_ratio"]
+    assert sum(found.pop("edit_histogram")) == 5
     assert {name: round(value, 6) for name, value in found.items()} == {
         "accuracy_t1": 0.4,
         "accuracy_t2": 0.6,
@@ -138,6 +139,7 @@ def test_a_condition_that_never_holds_gives_zero(rows, empty):
     """Catches the mean of no rows, which is nan: one in a step spoils the curve and the report."""
     found = measure(rows)
     assert [found[name] for name in empty] == [0.0] * len(empty)
+    assert sum(found.pop("edit_histogram")) == len(rows)
     assert not any(math.isnan(value) for value in found.values())
 
 

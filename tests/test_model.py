@@ -3,6 +3,7 @@ against itself.
 
 Everything runs in float64, so that a difference is a mistake and no rounding.
 """
+
 import cmath
 import copy
 import math
@@ -14,23 +15,44 @@ import model as ours
 from model import GPT, Cache, GPTConfig
 
 SHAPES = {
-    "plain": GPTConfig(
-        11, layers=2, width=12, heads=3, kv_heads=3, head_width=4, hidden=10
-    ),
+    "plain": GPTConfig(11, layers=2, width=12, heads=3, kv_heads=3, head_width=4, hidden=10),
     "grouped queries, bias, tied": GPTConfig(
-        11, layers=2, width=12, heads=4, kv_heads=2, head_width=6, hidden=10,
-        rope_theta=50.0, norm_eps=1e-2, qkv_bias=True, tied=True,
+        11,
+        layers=2,
+        width=12,
+        heads=4,
+        kv_heads=2,
+        head_width=6,
+        hidden=10,
+        rope_theta=50.0,
+        norm_eps=1e-2,
+        qkv_bias=True,
+        tied=True,
     ),
     "one key head": GPTConfig(
         7, layers=1, width=8, heads=4, kv_heads=1, head_width=2, hidden=4, rope_theta=3.0
     ),
     "query and key norms": GPTConfig(
-        11, layers=2, width=12, heads=4, kv_heads=2, head_width=4, hidden=10,
-        norm_eps=1e-2, qk_norm=True,
+        11,
+        layers=2,
+        width=12,
+        heads=4,
+        kv_heads=2,
+        head_width=4,
+        hidden=10,
+        norm_eps=1e-2,
+        qk_norm=True,
     ),
     "stretched positions": GPTConfig(
-        11, layers=1, width=12, heads=2, kv_heads=2, head_width=6, hidden=10,
-        rope_theta=20.0, rope_scaling=(8.0, 0.5, 2.0, 10.0),
+        11,
+        layers=1,
+        width=12,
+        heads=2,
+        kv_heads=2,
+        head_width=6,
+        hidden=10,
+        rope_theta=20.0,
+        rope_scaling=(8.0, 0.5, 2.0, 10.0),
     ),
 }
 GROUPED = SHAPES["grouped queries, bias, tied"]
@@ -124,13 +146,13 @@ def slow_attention(c, block, x, position, keys, values):
     if c.qkv_bias:
         qkv = qkv + block["attention.qkv.bias"]
     heads = list(qkv.split(c.head_width))
-    queries, new_keys = heads[:c.heads], heads[c.heads:c.heads + c.kv_heads]
+    queries, new_keys = heads[: c.heads], heads[c.heads : c.heads + c.kv_heads]
     if c.qk_norm:
         queries = [normed(q, block["attention.q_norm.weight"], c.norm_eps) for q in queries]
         new_keys = [normed(k, block["attention.k_norm.weight"], c.norm_eps) for k in new_keys]
     queries = [turned(q, position, c) for q in queries]
     keys.append([turned(k, position, c) for k in new_keys])
-    values.append(heads[c.heads + c.kv_heads:])
+    values.append(heads[c.heads + c.kv_heads :])
     mixed = []
     for head, query in enumerate(queries):
         shared = head // (c.heads // c.kv_heads)  # neighbouring queries share a key
@@ -210,11 +232,11 @@ def test_the_first_weights_are_as_large_as_the_depth_needs():
     weights = dict(GPT(config).named_parameters())
     expected = {  # 1 / sqrt(columns)
         "embedding.weight": 0.02,
-        "blocks.0.attention.qkv.weight": 100 ** -0.5,
-        "blocks.0.attention.out.weight": 200 ** -0.5,
-        "blocks.0.gate_up.weight": 100 ** -0.5,
-        "blocks.0.down.weight": 400 ** -0.5,
-        "head.weight": 100 ** -0.5,
+        "blocks.0.attention.qkv.weight": 100**-0.5,
+        "blocks.0.attention.out.weight": 200**-0.5,
+        "blocks.0.gate_up.weight": 100**-0.5,
+        "blocks.0.down.weight": 400**-0.5,
+        "head.weight": 100**-0.5,
     }
     for name, std in expected.items():
         assert weights.pop(name).std().item() == pytest.approx(std, rel=0.03), name
@@ -264,7 +286,7 @@ def feed(model, cache, rows, chunk, garbage):
     starts = cache.lengths.tolist()
     tokens = torch.full((len(rows), max(chunk)), garbage)
     for b, (row, start, count) in enumerate(zip(rows, starts, chunk)):
-        tokens[b, :count] = row[start:start + count]
+        tokens[b, :count] = row[start : start + count]
     logits = model(tokens, cache, torch.tensor(chunk))
     return [logits[b, :count] for b, count in enumerate(chunk)]
 
@@ -278,16 +300,14 @@ def test_rows_of_different_lengths_share_a_cache(name, garbage):
     rows = some_tokens(model.config, 4, 12)
     full = model(rows)
     cache, seen = Cache(model, batch=4, positions=24), [[] for _ in rows]
-    chunks = (
-        [1, 5, 3, 2], [1, 1, 0, 1], [1, 0, 1, 1], [4, 2, 0, 3], [0, 0, 1, 1], [1, 4, 3, 2]
-    )
+    chunks = ([1, 5, 3, 2], [1, 1, 0, 1], [1, 0, 1, 1], [4, 2, 0, 3], [0, 0, 1, 1], [1, 4, 3, 2])
     for chunk in chunks:
         for b, logits in enumerate(feed(model, cache, rows, chunk, garbage)):
             seen[b].append(logits)
     assert cache.lengths.tolist() == [8, 12, 8, 10]
     for b, parts in enumerate(seen):
         logits = torch.cat(parts)
-        same(logits, full[b, :len(logits)])
+        same(logits, full[b, : len(logits)])
 
 
 def test_a_cache_needs_room_for_its_rows_and_not_for_all_that_was_fed():
@@ -314,13 +334,13 @@ def test_rows_taken_out_of_a_cache_go_on_alone_and_come_back():
     assert part.lengths.tolist() == [1, 4]
     for b, logits in zip((3, 1), feed(model, part, rows[chosen], [3, 2], 0)):
         start = int(cache.lengths[b])
-        same(logits, full[b, start:start + len(logits)])
+        same(logits, full[b, start : start + len(logits)])
     assert cache.lengths.tolist() == [2, 4, 3, 1], "a part is its own until it is put back"
     cache.put(chosen, part)
     assert cache.lengths.tolist() == [2, 6, 3, 4]
     for b, logits in enumerate(feed(model, cache, rows, [5, 2, 1, 4], 0)):
         start = int(cache.lengths[b]) - len(logits)
-        same(logits, full[b, start:start + len(logits)])
+        same(logits, full[b, start : start + len(logits)])
 
 
 def test_a_part_that_is_not_put_back_leaves_the_cache_as_it_was():

@@ -48,9 +48,7 @@ FORGED = {
     "SystemExit": "raise SystemExit(0)",
     "SystemExit in the call": "def f(x): raise SystemExit(0)",
     "exits at the end": (
-        "import atexit, os\n"
-        "atexit.register(os._exit, 0)\n"
-        "def f(x): return 0\n"
+        "import atexit, os\n" "atexit.register(os._exit, 0)\n" "def f(x): return 0\n"
     ),
     "KeyboardInterrupt in the call": "def f(x): raise KeyboardInterrupt",
     "AssertionError is no error": (
@@ -70,11 +68,7 @@ FORGED = {
         "builtins.exec = builtins.compile = lambda *a, **k: None\n"
         "def f(x): return 0\n"
     ),
-    "empties sys.modules": (
-        "import sys\n"
-        "sys.modules.clear()\n"
-        "def f(x): return 0\n"
-    ),
+    "empties sys.modules": ("import sys\n" "sys.modules.clear()\n" "def f(x): return 0\n"),
     "replaces modules of the judge": (
         "import sys, types\n"
         "for name in ('__main__', 'pickle', 'builtins'):\n"
@@ -117,10 +111,7 @@ FORGED = {
         "def f(x): return 0\n"
     ),
     "skips lines of the caller": (
-        "import sys\n"
-        "def f(x):\n"
-        "    sys._getframe(1).f_lineno += 5\n"
-        "    return 0"
+        "import sys\n" "def f(x):\n" "    sys._getframe(1).f_lineno += 5\n" "    return 0"
     ),
     "reads the tests from frames": (
         "import sys, re\n"
@@ -174,10 +165,7 @@ FORGED = {
         "    Connection(3).send_bytes(pickle.dumps((True, Evil(), ())))"
     ),
     "sends rubbish": (
-        "import os\n"
-        "def f(x):\n"
-        "    os.write(3, b'\\0\\0\\0\\4abcd')\n"
-        "    return 9"
+        "import os\n" "def f(x):\n" "    os.write(3, b'\\0\\0\\0\\4abcd')\n" "    return 9"
     ),
     "sends a giant": "import os\ndef f(x): os.write(3, b'\\x7f\\xff\\xff\\xff' + bytes(100))",
     "returns a giant": "def f(x): return bytes(2 ** 28)",
@@ -195,15 +183,10 @@ ENDLESS = {
     "loops in the call": "def f(x):\n    while True: pass",
     "sleeps": "import time\ntime.sleep(1000)",
     "waits for input": (
-        "def f(x): return x * x\n"
-        "import os\n"
-        "while True: os.read(os.pipe()[0], 1)"
+        "def f(x): return x * x\n" "import os\n" "while True: os.read(os.pipe()[0], 1)"
     ),
     "catches everything": (
-        "while True:\n"
-        "    try:\n"
-        "        while True: pass\n"
-        "    except BaseException: pass"
+        "while True:\n" "    try:\n" "        while True: pass\n" "    except BaseException: pass"
     ),
     "ignores signals": (
         "import signal\n"
@@ -253,8 +236,7 @@ HARM = {
         "socket.socket(type=socket.SOCK_DGRAM).sendto(b'!', ('127.0.0.1', {port}))"
     ),
     "runs a command": (
-        "import subprocess\n"
-        "subprocess.run(['touch', {place!r} + '/new'], check=True)"
+        "import subprocess\n" "subprocess.run(['touch', {place!r} + '/new'], check=True)"
     ),
     "runs a shell": "import os\nassert os.system('touch ' + {place!r} + '/new') == 0",
     "becomes another program": "import os\nos.execv('/bin/true', ['true'])",
@@ -301,11 +283,7 @@ HONEST = {
         "assert f(20) == 2432902008176640000",
     ),
     "deep recursion": (
-        (
-            "import sys\n"
-            "sys.setrecursionlimit(20000)\n"
-            "def f(n): return n and 1 + f(n - 1)"
-        ),
+        ("import sys\n" "sys.setrecursionlimit(20000)\n" "def f(n): return n and 1 + f(n - 1)"),
         "assert f(5000) == 5000",
     ),
     "closure": (
@@ -438,46 +416,24 @@ HONEST = {
         "assert list(f(4)) == [0, 1, 4, 9] and next(iter(f(2))) == 0",
     ),
     "endless generator": (
-        (
-            "def f():\n"
-            "    n = 0\n"
-            "    while True:\n"
-            "        yield n\n"
-            "        n += 1"
-        ),
+        ("def f():\n" "    n = 0\n" "    while True:\n" "        yield n\n" "        n += 1"),
         "from itertools import islice\nassert list(islice(f(), 3)) == [0, 1, 2]",
     ),
     "in place": (
         "def f(x): x.sort()",
-        (
-            "a = [3, 1, 2]\n"
-            "f(a)\n"
-            "assert a == [1, 2, 3]"
-        ),
+        ("a = [3, 1, 2]\n" "f(a)\n" "assert a == [1, 2, 3]"),
     ),
     "in place and returned": (
-        (
-            "def f(x):\n"
-            "    x.append(1)\n"
-            "    return x"
-        ),
+        ("def f(x):\n" "    x.append(1)\n" "    return x"),
         "a = []\nassert f(a) is a and a == [1]",
     ),
     "nested in place": (
         "def f(m):\n    for row in m: row.reverse()",
-        (
-            "m = [[1, 2], [3]]\n"
-            "f(m)\n"
-            "assert m == [[2, 1], [3]]"
-        ),
+        ("m = [[1, 2], [3]]\n" "f(m)\n" "assert m == [[2, 1], [3]]"),
     ),
     "dictionary in place": (
         "def f(d): d.pop('a')",
-        (
-            "d = {'a': 1, 'b': 2}\n"
-            "f(d)\n"
-            "assert d == {'b': 2}"
-        ),
+        ("d = {'a': 1, 'b': 2}\n" "f(d)\n" "assert d == {'b': 2}"),
     ),
     "callback": (
         "def f(g, x): return [g(i) for i in x]",
@@ -488,11 +444,7 @@ HONEST = {
         "assert f(3)(4) == 12",
     ),
     "error expected": (
-        (
-            "def f(x):\n"
-            "    if x < 0: raise ValueError('negative')\n"
-            "    return x"
-        ),
+        ("def f(x):\n" "    if x < 0: raise ValueError('negative')\n" "    return x"),
         (
             "try:\n"
             "    f(-1)\n"
@@ -511,11 +463,7 @@ HONEST = {
         "assert f() == 1",
     ),
     "main guard": (
-        (
-            "def f(): return 1\n"
-            "if __name__ == '__main__':\n"
-            "    input()"
-        ),
+        ("def f(): return 1\n" "if __name__ == '__main__':\n" "    input()"),
         "assert f() == 1",
     ),
     "threads": (
@@ -1040,9 +988,7 @@ def test_it_works_from_elsewhere_among_files_of_the_same_names(tmp_path):
         for name in ("json", "struct", "platform"):
             (folder / f"{name}.py").write_text(bad)
     for script in (checkout / "call.py", "../checkout/call.py"):
-        ended = subprocess.run(
-            [sys.executable, script], cwd=here, capture_output=True, text=True
-        )
+        ended = subprocess.run([sys.executable, script], cwd=here, capture_output=True, text=True)
         assert ended.stdout == "True False False\n", ended.stderr
     assert not list(tmp_path.rglob("*.ran"))
 
@@ -1051,9 +997,7 @@ def test_the_server_loads_the_standard_library_only():
     """Catches an import of torch, or of anything of ours, at the top of the file: every server
     would wait for it, and programs could read it."""
     code = f"import runpy, sys; runpy.run_path({sandbox.__file__!r}); print(*sys.modules)"
-    ended = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True
-    )
+    ended = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True)
     loaded = {name.split(".")[0] for name in ended.stdout.split()}
     assert "ctypes" in loaded, ended.stderr
     assert loaded <= sys.stdlib_module_names | {"__main__", "__mp_main__"}

@@ -148,6 +148,7 @@ PAPER = {
         Row("Stage II", 70, both_and_the_change, (0.3, 0.3), baseline="alike"),
     ),
     "multi_turn_rl": (Row("RL", 110, both, (0.3, 0.3)),),  # Eq. 1
+    "second_turn_rl": (Row("RL", 110, second, (0.0, 0.3)),),  # Eq. 1 on the pairs (x2, y2) alone
     "single_turn_rl": (Row("RL", 110, first, (0.3, 0.0)),),  # Eq. 2 on attempt 1
     "star": (fine_tuning("STaR", 110, second_if_mended, rounds=3),),
     "star_plus": (fine_tuning("STaR", 110, second, rounds=3),),
@@ -496,7 +497,7 @@ def test_learning_rate_of_every_step_of_every_stage():
 def test_what_is_said_of_no_option_is_as_published():
     """Catches other numbers than the paper's for MATH where we use the paper's."""
     config = options.parse([])
-    assert (config.method, config.alpha, config.beta2, config.temperature) == ("score", 10, 0.1, 1)
+    assert (config.method, config.alpha, config.temperature) == ("score", 10, 1)
     assert config.beta1 < config.beta2  # a small KL and a strict one
 
 
@@ -653,17 +654,18 @@ def test_evaluation_draws_from_the_seed_alone(monkeypatch):
     task = tiny_task()
     model = tiny_model(POLICY)
     played = []
-    play_held_out = train.play_held_out
+    play_all = train.play_all
 
     def noted(*arguments):
-        played.append(play_held_out(*arguments))
+        played.append(play_all(*arguments))
         return played[-1]
 
-    monkeypatch.setattr(train, "play_held_out", noted)
+    monkeypatch.setattr(train, "play_all", noted)
     for seed in (3, 4, 3):
         torch.manual_seed(len(played))  # what torch's own generator would give differs
         train.evaluate(config_of("score", f"--seed {seed}"), model, task, "base")
-    greedy, sampled = played[::2], played[1::2]
+    turn = len(played) // 3  # evaluations at one seed: greedy, sampled, maybe training problems
+    greedy, sampled = played[::turn], played[1::turn]
     assert greedy[0] == greedy[1] == greedy[2]
     assert sampled[0] != sampled[1] and sampled[0] == sampled[2]
 
@@ -692,7 +694,9 @@ def test_runs_share_a_base_model_if_nothing_that_makes_it_differs():
 
 
 # ---- a whole run ---------------------------------------------------------------------------------
-SHORT = "--warm-steps 3 --stage-one-steps 4 --stage-two-steps 7 --checkpoint-every 2"
+SHORT = """
+    --warm-steps 3 --stage-one-steps 4 --stage-two-steps 7 --checkpoint-every 2 --train-problems 0
+"""
 LENGTHS = {"warm start": 3, "Stage I": 4, "Stage II": 7, "STaR": 7, "Pair-SFT": 11}
 
 

@@ -342,16 +342,16 @@ def test_learning_rate_rises_stays_and_falls():
 @pytest.mark.parametrize(
     "said, steps",
     [
-        ("", 600),
-        ("--init x", 600),
+        ("", 400),
+        ("--init x", 400),
         ("--init x --data y", 0),
         ("--warm-steps 7", 7),
-        ("--init x --data y --warm-steps 600", 600),
+        ("--init x --data y --warm-steps 400", 400),
         ("--init x --data y --warm-steps 0", 0),
     ],
 )
 def test_a_number_of_warm_steps_that_is_asked_for_is_taken(said, steps):
-    """Catches 600 taken for "not said": with a checkpoint and data it once was."""
+    """Catches 400 taken for "not said": with a checkpoint and data it once was."""
     assert options.parse(said.split()).warm_steps == steps
 
 

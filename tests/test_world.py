@@ -265,11 +265,18 @@ def test_every_attempt_plugs_its_guess_in(a_world):
             assert text.endswith(rf"\boxed{{{guess}}}")
 
 
+def author_of(right, again, repeats, values=5):
+    """A world of one look-up whose author is so."""
+    return World(values, (1,), right, again, repeats)
+
+
 AUTHORS = [
-    World(values=5, levels=(1,)),
-    World(values=5, levels=(1,), author_right=0.3, author_repeats=0.7),
-    World(values=4, levels=(1,), author_right=0.0, author_repeats=0.5),
-    World(values=5, levels=(1,), author_right=0.6, author_repeats=0.0),
+    author_of(0.7, 0.7, 0.4),
+    author_of(0.7, 0.2, 0.55),  # the default: later guesses are worse than first ones
+    author_of(0.3, 0.3, 0.7),
+    author_of(0.0, 0.0, 0.5, values=4),
+    author_of(0.6, 0.6, 0.0),
+    author_of(0.2, 0.8, 0.3),
 ]
 
 
@@ -294,19 +301,20 @@ def test_the_author_does_not_correct_himself(author):
     """Catches an author who repeats, or is right, more or less often after a right attempt than
     after a wrong one: the base model would have learnt to correct before RL began.
 
-    The law by hand, with g = P(a fresh guess is right) and one coin for all: a second attempt
-    repeats with probability c, whatever the first was, and else is right with probability g. Of
-    20,000 draws each share may be 3.5 standard errors off, 0.004 to 0.02; a bias of 0.05 in any of
+    The law by hand, with g = P(a first guess is right), h the same of a later fresh one, and one
+    coin for all: a second attempt repeats with probability c, whatever the first was, and else is
+    right with probability h. Of 20,000 draws each share may be 3.5 standard errors off, 0.004 to 0.02; a bias of 0.05 in any of
     the knobs is more than that in one of the authors.
     """
     n = author.values
     c = author.author_repeats
-    stray = (1 - author.author_right) / n  # a fresh guess is this number, though not on purpose
-    g = author.author_right + stray
+    g = author.author_right + (1 - author.author_right) / n
+    stray = (1 - author.author_right_again) / n  # a later guess is this number, not on purpose
+    h = author.author_right_again + stray
     law = {
-        "right": {"right": c + (1 - c) * g, "wrong": (1 - c) * (1 - g)},
+        "right": {"right": c + (1 - c) * h, "wrong": (1 - c) * (1 - h)},
         "wrong": {
-            "right": (1 - c) * g,
+            "right": (1 - c) * h,
             "same": c + (1 - c) * stray,
             "wrong": (1 - c) * (n - 2) * stray,
         },
@@ -327,13 +335,14 @@ def test_the_author_does_not_correct_himself(author):
             assert is_near(counts[first][again], total, chance), (first, again, counts)
     i_to_c = counts["wrong"]["right"] / 20_000
     c_to_i = counts["right"]["wrong"] / 20_000
-    assert abs(i_to_c - c_to_i) < 0.02, "the author's own delta must be 0"
+    delta = (1 - c) * (h - g)
+    assert abs(i_to_c - c_to_i - delta) < 0.02, "the author's own delta: 0 if h is g, else its sign"
 
 
 def test_with_blind_guesses_the_rate_of_repeats_is_the_same_after_right_and_wrong():
     """Catches a coin that looks at the answer: no guess is better than chance here, so even the
     visible rate of repeats, lucky ones included, is one number, 0.5 + 0.5 / 4."""
-    author = World(values=4, levels=(1,), author_right=0.0, author_repeats=0.5)
+    author = author_of(0.0, 0.0, 0.5, values=4)
     same = Counter()
     total = Counter()
     for first, second, answer in first_and_second(author):
@@ -345,10 +354,10 @@ def test_with_blind_guesses_the_rate_of_repeats_is_the_same_after_right_and_wron
 
 def test_the_extreme_authors():
     """Catches a swapped pair of knobs: at 0 and 1 each is exact, so no tolerance hides it."""
-    sure = World(author_right=1.0)
+    sure = World(author_right=1.0, author_right_again=1.0)
     for first, second, answer in first_and_second(sure, 100):
         assert first == second == answer
-    stubborn = World(author_right=0.0, author_repeats=1.0)
+    stubborn = World(author_right=0.0, author_right_again=0.0, author_repeats=1.0)
     guesses = list(first_and_second(stubborn, 200))
     assert all(first == second for first, second, _ in guesses)
     assert {first for first, _, _ in guesses} == set("123456")
@@ -356,7 +365,7 @@ def test_the_extreme_authors():
 
 def test_a_third_attempt_repeats_the_second():
     """Catches an author who goes back to his first attempt."""
-    author = World(author_right=0.0, author_repeats=0.5)
+    author = World(author_right=0.0, author_right_again=0.0, author_repeats=0.5)
     rng = random.Random(0)
     (problem,) = problems(author, 1)
     as_the_second = 0
