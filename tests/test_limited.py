@@ -56,6 +56,12 @@ def test_rows_from_files_are_a_sample_of_the_training_rows():
     assert again != train_rows
 
 
+def test_rows_from_files_have_no_limit_of_their_own():
+    """Catches a MATH run on 256 of its 7,500 rows that nobody asked for."""
+    assert options.parse(["--data", "x"]).train_problems == 0
+    assert options.parse(["--data", "x", "--train-problems", "64"]).train_problems == 64
+
+
 def test_the_base_model_does_not_depend_on_the_limit(tmp_path):
     """Catches a warm start on the few training problems: methods would differ in their base."""
     start(tmp_path, "--train-problems", "6")
@@ -152,6 +158,42 @@ def test_a_stage_ends_with_the_weights_it_kept(tmp_path, monkeypatch):
         assert results[name]["kept_step"] == last[1]
     final = weights(tmp_path)
     assert all(torch.equal(final[name], seen[-1][2][name]) for name in final)
+
+
+def last_of_each_stage(monkeypatch):
+    """A dictionary that gets, stage by stage, the weights after its last step."""
+    last = {}
+    step_of = train.train_step
+
+    def watched(config, stage, step, policy, *rest):
+        told = step_of(config, stage, step, policy, *rest)
+        last[stage.name] = {name: weight.clone() for name, weight in policy.state_dict().items()}
+        return told
+
+    monkeypatch.setattr(train, "train_step", watched)
+    return last
+
+
+def test_keep_last_ends_with_the_last_weights(tmp_path, monkeypatch):
+    """Catches --keep last that keeps the best: its runs could not be compared with older ones."""
+    monkeypatch.setattr(train, "KEEP_OVER", 1)
+    last = last_of_each_stage(monkeypatch)
+    said = ("--train-problems", "4", "--stage-two-steps", "6", "--learning-rate", "0.01")
+    start(tmp_path, *said, "--keep", "last")
+    final = weights(tmp_path)
+    assert all(torch.equal(final[name], last["Stage II"][name]) for name in final)
+    results = results_of(tmp_path)
+    assert (results["Stage I"]["kept_step"], results["Stage II"]["kept_step"]) == (4, 6)
+
+
+def test_the_warm_start_keeps_its_last_weights(tmp_path, monkeypatch):
+    """Catches a base model that ends early: its rewards are all 1, so the first would be best."""
+    monkeypatch.setattr(train, "KEEP_OVER", 1)
+    last = last_of_each_stage(monkeypatch)
+    start(tmp_path, "--train-problems", "4", "--stage-two-steps", "1")
+    (folder,) = tmp_path.glob("base-*")
+    base = torch.load(folder / "model.pt", weights_only=True)["policy"]
+    assert all(torch.equal(base[name], last["warm start"][name]) for name in base)
 
 
 def test_best_is_the_default_where_problems_are_limited_only():

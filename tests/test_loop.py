@@ -618,7 +618,9 @@ def test_every_evaluation_is_of_the_policy_as_it_is_then(tmp_path, monkeypatch, 
     folder = tmp_path / "score-seed0"
     written = json.loads((folder / "results.json").read_text())["results"]
     assert list(written) == list(results)
+    added = {"base": set(), "Stage I": {"kept_step"}, "Stage II": {"kept_step", "after_base"}}
     for name, result in results.items():
+        assert set(written[name]) == set(result) | added[name]
         for kind, found in result.items():  # as text: a nan is unlike itself
             assert json.dumps(written[name][kind]) == json.dumps(found)
     assert same(torch.load(folder / "model.pt")["policy"], weights["Stage II"])
@@ -893,27 +895,60 @@ def test_the_share_of_true_verdicts_by_hand():
 
 
 def test_the_picture_shows_each_column_under_its_name(tmp_path, monkeypatch):
-    """Catches a curve or a dot of another column, and dots that are not where a stage ends."""
+    """Catches a curve, a dot or a cross of another column, dots that are not where a stage ends,
+    steps that are not drawn, and a mean of more steps than 20, or of fewer."""
     pyplot = pytest.importorskip("matplotlib.pyplot")
     drawings = []
     monkeypatch.setattr(pyplot, "close", drawings.append)
-    history = [ROW | {"stage": "Stage I"}, ROW, ROW | {"accuracy_t1": 0.99}]
-    greedy = [{"accuracy_t1": i / 10, "accuracy_t2": i / 5} for i in range(3)]
-    results = {name: {"greedy": greedy[i]} for i, name in enumerate(("base", "I", "II"))}
+    names = ("accuracy_t1", "accuracy_t2", "i_to_c", "c_to_i", "unchanged", "kl_t1", "kl_t2")
+    history = []
+    for step in range(1, 26):
+        row = ROW | {"stage": "Stage I" if step == 1 else "Stage II"}
+        for place, name in enumerate(names):
+            row[name] = (step * step + 7 * place) % 31 / 32  # exact in binary: so are their sums
+        history.append(row)
+    results = {}
+    for i, name in enumerate(("base", "I", "II")):
+        results[name] = {
+            "greedy": {"accuracy_t1": i / 10, "accuracy_t2": i / 5},
+            "train": {"accuracy_t1": i / 4, "accuracy_t2": i / 3},
+        }
     report.draw_curves(history, results, tmp_path / "curves.png")
     monkeypatch.undo()
     drawn_lines = {}
+    marks = {}
+    without_a_name = []
     for panel in drawings[0].axes:
         for curve in panel.get_lines():
             points = zip(curve.get_xdata(), curve.get_ydata())
-            drawn_lines[curve.get_label()] = [tuple(map(float, point)) for point in points]
+            drawn = [tuple(map(float, point)) for point in points]
+            if curve.get_label().startswith("_"):  # matplotlib's own label: not in the legend
+                without_a_name.append((drawn, curve.get_alpha()))
+            else:
+                assert curve.get_label() not in drawn_lines
+                drawn_lines[curve.get_label()] = drawn
+                marks[curve.get_label()] = curve.get_marker()
     pyplot.close(drawings[0])
-    for name in ("accuracy_t1", "accuracy_t2", "i_to_c", "c_to_i", "unchanged", "kl_t1", "kl_t2"):
-        values = [row[name] for row in history]
-        means = [sum(values[:step]) / step for step in (1, 2, 3)]  # of at most 20 steps
-        assert drawn_lines[name] == list(zip((1.0, 2.0, 3.0), means))
-    assert drawn_lines["accuracy_t1, greedy, held out"] == [(0, 0.0), (1, 0.1), (3, 0.2)]
-    assert drawn_lines["accuracy_t2, greedy, held out"] == [(0, 0.0), (1, 0.2), (3, 0.4)]
+    for name in names:
+        every_step = []
+        means = []
+        for step in range(1, 26):
+            every_step.append((float(step), history[step - 1][name]))
+            total = 0.0
+            count = 0
+            for earlier in range(max(1, step - 19), step + 1):
+                total += history[earlier - 1][name]
+                count += 1
+            means.append((float(step), total / count))
+        assert drawn_lines[name] == means
+        assert (every_step, 0.3) in without_a_name
+    assert drawn_lines["accuracy_t1, greedy, held out"] == [(0, 0.0), (1, 0.1), (25, 0.2)]
+    assert drawn_lines["accuracy_t2, greedy, held out"] == [(0, 0.0), (1, 0.2), (25, 0.4)]
+    for turn, share in ((1, 4), (2, 3)):
+        label = f"accuracy_t{turn}, greedy, training problems"
+        assert drawn_lines[label] == [(0, 0.0), (1, 1 / share), (25, 2 / share)]
+        assert (marks[label], marks[f"accuracy_t{turn}, greedy, held out"]) == ("x", "o")
+    assert len(drawn_lines) == 7 + 4
 
 
 # ---- it learns -----------------------------------------------------------------------------------

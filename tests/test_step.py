@@ -501,6 +501,18 @@ def test_what_is_said_of_no_option_is_as_published():
     assert config.beta1 < config.beta2  # a small KL and a strict one
 
 
+def test_what_is_said_of_no_option_is_what_results_were_measured_with():
+    """Catches a default that moves without being noticed, where ours is not the paper's."""
+    config = options.parse([])
+    assert (config.beta1, config.beta2, config.learning_rate) == (0.1, 0.5, 5e-4)
+    assert (config.stage_one_steps, config.stage_two_steps, config.warm_steps) == (100, 80, 400)
+    assert (config.train_problems, config.keep) == (256, "best")
+    assert train.KEEP_OVER == 20
+    assert options.Config().train_problems is None
+    shares = (config.author_right, config.author_right_again, config.author_repeats)
+    assert shares == (0.7, 0.2, 0.55)
+
+
 # ---- who says what -------------------------------------------------------------------------------
 def laid_out(task: world.Task, problem: world.Problem, said: Said, given: bool) -> list:
     """(id, turn) of a row as it should be: prompt, y1, an END if y1 was cut, request, y2."""

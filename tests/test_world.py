@@ -303,8 +303,8 @@ def test_the_author_does_not_correct_himself(author):
 
     The law by hand, with g = P(a first guess is right), h the same of a later fresh one, and one
     coin for all: a second attempt repeats with probability c, whatever the first was, and else is
-    right with probability h. Of 20,000 draws each share may be 3.5 standard errors off, 0.004 to 0.02; a bias of 0.05 in any of
-    the knobs is more than that in one of the authors.
+    right with probability h. Of 20,000 draws each share may be 3.5 standard errors off, 0.004 to
+    0.02; a bias of 0.05 in any of the three knobs is more than that in one of the authors.
     """
     n = author.values
     c = author.author_repeats
@@ -337,6 +337,13 @@ def test_the_author_does_not_correct_himself(author):
     c_to_i = counts["right"]["wrong"] / 20_000
     delta = (1 - c) * (h - g)
     assert abs(i_to_c - c_to_i - delta) < 0.02, "the author's own delta: 0 if h is g, else its sign"
+
+
+def test_the_default_author_is_the_one_that_was_measured():
+    """Catches another author than the one whose base model the results were measured on."""
+    assert World() == World(6, (1, 2, 3, 4), 0.7, 0.2, 0.55, True, 0.0)
+    named = World(author_right=0.7, author_right_again=0.2, author_repeats=0.55)
+    assert World() == named
 
 
 def test_with_blind_guesses_the_rate_of_repeats_is_the_same_after_right_and_wrong():
