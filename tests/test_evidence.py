@@ -107,7 +107,7 @@ def test_n_values_have_n_minus_1_degrees_of_freedom(count, t):
 
 
 # ---- the paper's claims --------------------------------------------------------------------------
-# What paper.md says, by the number of its claim. In brackets its figures on MATH, where it has them.
+# What the paper says, by the number of the claim; its figures on MATH, where it has them.
 PAPER = [
     # Plain multi-turn RL: "both accuracies rise, delta does not: the second attempt copies".
     (1, "multi_turn_rl", "base", "accuracy_t1", 1),

@@ -125,7 +125,8 @@ def kept_steps(rewards, window, monkeypatch):
     for step, reward in enumerate(rewards, start=1):
         policy.weight.data.fill_(step)
         row = {"stage": stage.name, "step": step}
-        row |= {"reward_t1": reward / 4, "reward_t2": 3 * reward / 4}
+        second = step * step  # neither attempt's reward alone goes up and down with their sum
+        row |= {"reward_t1": reward - second, "reward_t2": second}
         state["history"].append(row)
         train.keep_best(state, stage, policy, {})
         best = state["best"]
@@ -136,7 +137,8 @@ def kept_steps(rewards, window, monkeypatch):
 
 def test_the_weights_of_the_highest_mean_reward_are_kept(monkeypatch):
     """By hand, means of two steps: -, 2, 4, 3, 4, 6. Catches one step's luck, the last weights, a
-    later equal mean, the rewards of another stage, and a kept copy that goes on being trained."""
+    later equal mean, the rewards of another stage or of one attempt alone, and a kept copy that
+    goes on being trained."""
     assert kept_steps([0, 4, 4, 2, 6, 6], 2, monkeypatch) == [None, 2, 3, 3, 3, 6]
 
 
@@ -158,6 +160,41 @@ def test_a_stage_ends_with_the_weights_it_kept(tmp_path, monkeypatch):
         assert results[name]["kept_step"] == last[1]
     final = weights(tmp_path)
     assert all(torch.equal(final[name], seen[-1][2][name]) for name in final)
+
+
+def pay(monkeypatch, rewards):
+    """Let the steps of each stage say that these were their rewards."""
+    step_of = train.train_step
+
+    def paid(config, stage, step, *rest):
+        row, example = step_of(config, stage, step, *rest)
+        if stage.name in rewards:
+            row |= {"reward_t1": rewards[stage.name][step], "reward_t2": 0.0}
+        return row, example
+
+    monkeypatch.setattr(train, "train_step", paid)
+
+
+def test_each_stage_keeps_weights_of_its_own(tmp_path, monkeypatch):
+    """Catches Stage I's weights that end Stage II since its rewards, without a bonus to lose, were
+    higher; and a stage that ends with its last weights where its first were best."""
+    monkeypatch.setattr(train, "KEEP_OVER", 1)
+    pay(monkeypatch, {"Stage I": [9.0, 8.0, 7.0, 6.0], "Stage II": [-3.0, -1.0, -2.0]})
+    after_step = {}
+    step_of = train.train_step
+
+    def watched(config, stage, step, policy, *rest):
+        told = step_of(config, stage, step, policy, *rest)
+        copied = {name: weight.clone() for name, weight in policy.state_dict().items()}
+        after_step[stage.name, step + 1] = copied
+        return told
+
+    monkeypatch.setattr(train, "train_step", watched)
+    start(tmp_path, "--train-problems", "4")
+    results = results_of(tmp_path)
+    assert (results["Stage I"]["kept_step"], results["Stage II"]["kept_step"]) == (1, 2)
+    final = weights(tmp_path)
+    assert all(torch.equal(final[name], after_step["Stage II", 2][name]) for name in final)
 
 
 def last_of_each_stage(monkeypatch):
@@ -208,6 +245,7 @@ def test_best_is_the_default_where_problems_are_limited_only():
 def test_a_killed_run_keeps_the_same_weights(tmp_path, monkeypatch, stop):
     """Catches the best weights lost on resume."""
     monkeypatch.setattr(train, "KEEP_OVER", 1)
+    pay(monkeypatch, {"Stage II": [0.0, 9.0, 1.0, 2.0, 3.0]})  # the best is before both stops
     said = ("--train-problems", "4", "--checkpoint-every", "1", "--stage-two-steps", "5")
     start(tmp_path / "whole", *said)
     step_of = train.train_step
@@ -225,7 +263,7 @@ def test_a_killed_run_keeps_the_same_weights(tmp_path, monkeypatch, stop):
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     kept = [results_of(tmp_path / run)["Stage II"]["kept_step"] for run in ("whole", "killed")]
-    assert kept[0] == kept[1]
+    assert kept == [2, 2]
 
 
 # ---- what is reported ----------------------------------------------------------------------------
