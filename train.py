@@ -268,22 +268,25 @@ def evaluate(config: Config, policy: GPT, task: Task, name: str) -> dict:
         "example": report.episode(test[i], attempts[i], r[i].tolist()),
     }
     attempts = play_all(config, policy, task, test, 1.0, f"{name}, sampled")
-    r = grade(task, test, attempts)
-    result["sampled"] = report.evaluation(test, attempts, r, final_of(task))
+    result["sampled"] = measure(task, test, attempts)
     if task.train:
         train = task.train[: config.eval_problems]
         attempts = play_all(config, policy, task, train, 0.0, f"{name}, training problems")
-        r = grade(task, train, attempts)
-        result["train"] = report.evaluation(train, attempts, r, final_of(task))
+        result["train"] = measure(task, train, attempts)
     return result
+
+
+def measure(task: Task, problems: list[Problem], attempts: list[list[str]]) -> dict[str, float]:
+    """Every metric of attempts at these problems."""
+    r = grade(task, problems, attempts)
+    return report.evaluation(problems, attempts, r, final_of(task))
 
 
 def correct_base(config: Config, policy: GPT, reference: GPT, task: Task) -> dict[str, float]:
     """The metrics of the policy's second attempts at first attempts of the base model, sampled:
     beside its own, they say whether it learnt to correct others' errors or to make fewer."""
     attempts = play_all(config, policy, task, task.test, 1.0, "after the base", reference)
-    r = grade(task, task.test, attempts)
-    return report.evaluation(task.test, attempts, r, final_of(task))
+    return measure(task, task.test, attempts)
 
 
 def play_all(
@@ -613,9 +616,10 @@ def run(config: Config):
         write_json(folder / "split.json", names)
     reference = copy.deepcopy(policy).requires_grad_(False)  # the base model, in every stage
     state = run_stages(config, folder, stages, policy, reference, task, clock)
-    last = list(state["results"])[-1]
-    after_base = correct_base(config, policy, reference, task)
-    state["results"][last]["after_base"] = after_base
+    if stages:  # else the policy is the base model still
+        last = list(state["results"])[-1]
+        after_base = correct_base(config, policy, reference, task)
+        state["results"][last]["after_base"] = after_base
     if config.init:
         from extras import checkpoints
 

@@ -313,6 +313,18 @@ def test_corrections_of_the_base_model_s_attempts_start_from_those(tmp_path, mon
     )
 
 
+def test_a_base_model_that_nothing_trains_is_not_held_against_itself(tmp_path):
+    """Catches an evaluation made twice: without a stage the policy is the base model still."""
+    for split in ("train", "test"):
+        row = {"problem": f"{split}?", "solution": r"\boxed{2}", "level": "Level 1"}
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps(row))
+    said = "--method prompt --warm-steps 1 --warm-batch 2 --layers 1 --width 8 --heads 1 --hidden 8"
+    out = tmp_path / "out"
+    train.main(f"--data {tmp_path} --out {out} --max-new-tokens 2 {said}".split())
+    results = results_of(out, "prompt-seed0")
+    assert list(results) == ["base"] and "after_base" not in results["base"]
+
+
 def test_the_histogram_counts_every_problem_once():
     """Catches a bin that loses its edge: against a count of each part of 0 .. 1."""
     rng = random.Random(0)

@@ -10,6 +10,7 @@ import random
 from dataclasses import replace
 
 import pytest
+import test_score
 import torch
 from test_score import CASES, exact_gradient, expected_gradient, make_game
 
@@ -22,17 +23,7 @@ from extras.options import METHODS, Config
 from model import GPT, GPTConfig
 from rollout import Scene
 
-CONFIG = Config(
-    stage_one_steps=3,
-    stage_two_steps=5,
-    problems=7,
-    samples=2,
-    learning_rate=0.25,
-    alpha=3.0,
-    beta1=0.03,
-    beta2=0.7,
-    offline_share=0.4,
-)
+CONFIG = replace(test_score.CONFIG, offline_share=0.4)
 FATES = torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0], [1.0, 0.0]])
 
 
