@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from extras import evidence, options
+from extras import evidence, figures, intervals, options
 from test_train import TINY
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -58,9 +58,9 @@ def cells(line):
 def test_interval_by_hand():
     """Catches another formula: 10, 20, 30 have mean 20, standard error 10 / sqrt(3), and Student's
     97.5 % point for 2 degrees of freedom is 4.30."""
-    assert evidence.interval([0.1, 0.2, 0.3]) == "20.0 ± 24.8"
-    assert evidence.interval([0.1]) == "10.0"
-    assert evidence.interval([math.nan, math.nan]) == "nan"
+    assert intervals.interval([0.1, 0.2, 0.3]) == "20.0 ± 24.8"
+    assert intervals.interval([0.1]) == "10.0"
+    assert intervals.interval([math.nan, math.nan]) == "nan"
 
 
 def test_interval_holds_the_true_mean_95_times_in_100():
@@ -69,9 +69,23 @@ def test_interval_holds_the_true_mean_95_times_in_100():
     rng = random.Random(0)
     held = 0
     for _ in range(4000):
-        mean, half = evidence.interval([rng.gauss(0.5, 0.1) for _ in range(5)]).split(" ± ")
+        mean, half = intervals.interval([rng.gauss(0.5, 0.1) for _ in range(5)]).split(" ± ")
         held += abs(float(mean) - 50) <= float(half)
     assert 0.935 < held / 4000 < 0.965
+
+
+@pytest.mark.parametrize(
+    "count, t", [(2, 12.706), (3, 4.303), (5, 2.776), (6, 2.571), (16, 2.131), (60, 2.001)]
+)
+def test_n_values_have_n_minus_1_degrees_of_freedom(count, t):
+    """Catches n or n - 2 degrees of freedom, and a standard error with n for n - 1. The values are
+    0 and 1 in turn; everything is computed here by sums, with the points of a printed table."""
+    values = [float(number % 2) for number in range(count)]
+    mean = sum(values) / count
+    variance = sum((value - mean) ** 2 for value in values) / (count - 1)
+    found_mean, half = intervals.mean_and_half(values)
+    assert found_mean == pytest.approx(100 * mean)
+    assert half == pytest.approx(100 * t * math.sqrt(variance / count), rel=3e-4)
 
 
 def student_share(t, freedom):
@@ -85,25 +99,80 @@ def student_share(t, freedom):
     return 2 * scale * total * t / pieces
 
 
-@pytest.mark.parametrize("freedom", range(1, 16))
-def test_student_s_points_hold_95_in_100(freedom):
-    """Catches a wrong entry of the table of Student's points, or one for other degrees of freedom:
-    the oracle integrates the density. Two digits are worth 0.0006 at most."""
-    assert student_share(evidence.STUDENT[freedom - 1], freedom) == pytest.approx(0.95, abs=6e-4)
+@pytest.mark.parametrize("mean, error, count", [(3.0, 1.0, 2), (-2.5, 1.0, 5), (0.7, 0.2, 12)])
+def test_a_p_value_is_what_lies_outside_to_either_side(mean, error, count):
+    """Catches a one-sided p value, other degrees of freedom, and a sign that changes it: the oracle
+    integrates the density."""
+    found = intervals.p_value(intervals.Gap(mean, error, count))
+    expected = 1 - student_share(abs(mean / error), count - 1)
+    assert found == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    "count, t", [(2, 12.71), (3, 4.30), (5, 2.78), (6, 2.57), (16, 2.13), (17, 1.96), (60, 1.96)]
-)
-def test_n_values_have_n_minus_1_degrees_of_freedom(count, t):
-    """Catches n or n - 2 degrees of freedom, and a standard error with n for n - 1. The values are
-    0 and 1 in turn; everything is computed here by sums."""
-    values = [float(number % 2) for number in range(count)]
-    mean = sum(values) / count
-    variance = sum((value - mean) ** 2 for value in values) / (count - 1)
-    found_mean, half = evidence.mean_and_half(values)
-    assert found_mean == pytest.approx(100 * mean)
-    assert half == pytest.approx(100 * t * math.sqrt(variance / count))
+def test_p_values_where_there_is_no_spread():
+    """Catches a division by 0: runs that differ by the same every time leave no doubt, runs that
+    never differ leave all, and one run says nothing."""
+    assert intervals.p_value(intervals.Gap(2.0, 0.0, 3)) == 0
+    assert intervals.p_value(intervals.Gap(0.0, 0.0, 3)) == 1
+    assert math.isnan(intervals.p_value(intervals.Gap(math.nan, math.nan, 1)))
+
+
+def test_holm_by_its_definition():
+    """Catches a step that starts at n - 1, an order that is lost, and values that fall again. The
+    oracle is the definition: of p (1) <= p (2) <= ..., the i-th is the largest of
+    (n - j + 1) p (j) over j <= i, at most 1."""
+    rng = random.Random(0)
+    for count in range(1, 8):
+        p_values = [rng.random() ** 3 for _ in range(count)]
+        order = sorted(p_values)
+        expected = []
+        for p in p_values:
+            steps = [(count - j) * order[j] for j in range(order.index(p) + 1)]
+            expected.append(min(1.0, max(steps)))
+        assert intervals.holm(p_values) == pytest.approx(expected)
+    with_gap = intervals.holm([0.01, math.nan, 0.02])
+    assert with_gap[0] == 0.02 and with_gap[2] == 0.02 and math.isnan(with_gap[1])
+
+
+def test_holm_keeps_false_alarms_of_a_family_below_5_in_100():
+    """Catches a correction that is none: of 20 claims without anything behind them, over ten seeds,
+    one or more is confirmed in at most 5 % of families; uncorrected it would be 64 %."""
+    rng = random.Random(0)
+    alarms = 0
+    for _ in range(300):
+        p_values = []
+        for _ in range(20):
+            gap = intervals.gap_of([rng.gauss(0, 1) for _ in range(10)])
+            p_values.append(intervals.p_value(gap))
+        alarms += min(intervals.holm(p_values)) < 0.05
+    assert alarms / 300 < 0.09  # 5 % and three standard errors
+
+
+def test_the_middle_half_by_scipy():
+    """Catches another share that is cut off, or one side alone: scipy's trimmed mean."""
+    stats = pytest.importorskip("scipy.stats")
+    rng = random.Random(0)
+    for count in range(1, 20):
+        values = [rng.gauss(0, 1) for _ in range(count)]
+        assert intervals.middle_mean(values) == pytest.approx(stats.trim_mean(values, 0.25))
+
+
+def test_the_bootstrap_draws_within_each_stratum():
+    """Catches a bootstrap over all runs at once. Two folders, 0 and 100 throughout: drawn within
+    each, half of every draw is 0 and half 100, so nothing ever moves."""
+    assert intervals.bootstrap([[0.0] * 8, [100.0] * 8]) == (50.0, 50.0)
+    low, high = intervals.bootstrap([[0.0] * 8 + [100.0] * 8])
+    assert low < 30 and high > 70
+
+
+def test_the_bootstrap_interval_is_scipy_s():
+    """Catches wrong percentiles and a share of the runs in each draw."""
+    stats = pytest.importorskip("scipy.stats")
+    rng = random.Random(1)
+    values = [rng.gauss(10, 3) for _ in range(12)]
+    theirs = stats.bootstrap(
+        (values,), lambda v, axis: stats.trim_mean(v, 0.25, axis=axis), method="percentile"
+    ).confidence_interval
+    assert intervals.bootstrap([values]) == pytest.approx(tuple(theirs), abs=0.2)
 
 
 # ---- the paper's claims --------------------------------------------------------------------------
@@ -114,6 +183,7 @@ PAPER = [
     (1, "multi_turn_rl", "base", "accuracy_t2", 1),
     (1, "multi_turn_rl", "score", "delta", -1),
     (1, "multi_turn_rl", "score", "changed", -1),
+    (1, "second_turn_rl", "score", "delta", -1),
     # Supervised methods correct less, make smaller edits and break more right answers.
     (2, "star", "score", "delta", -1),  # -14.2, 4.4
     (2, "star_plus", "score", "delta", -1),  # 0.4, 4.4
@@ -130,7 +200,7 @@ PAPER = [
     (3, "score", "score_offline_first_attempts", "delta", 1),  # 4.4, 0.2
     # Single-turn RL learns the first attempt alone.
     (4, "single_turn_rl", "base", "accuracy_t1", 1),  # 61.8, 52.6
-    (4, "single_turn_rl", "base", "delta", -1),  # -2.4, -11.2: see below
+    (4, "single_turn_rl", "score", "delta", -1),  # -2.4, 4.4
     (5, "score", "base", "i_to_c", 1),  # 5.8, 4.6
     (5, "score", "base", "c_to_i", -1),  # 1.4, 15.8
 ]
@@ -142,89 +212,139 @@ MATH = {
         "i_to_c": 4.6,
         "c_to_i": 15.8,
     },
-    "star": {"delta": -14.2, "c_to_i": 19.6},
-    "star_plus": {"delta": 0.4},
-    "pair_sft": {"delta": 1.8, "c_to_i": 3.6},
-    "pair_sft_plus": {"delta": 0.0},
-    "score": {"delta": 4.4, "i_to_c": 5.8, "c_to_i": 1.4},
-    "single_turn_rl": {"accuracy_t1": 61.8, "delta": -2.4},
-    "score_without_stage_one": {"delta": 2.2},
-    "score_without_bonus": {"delta": 2.6},
-    "score_star_stage_two": {"delta": 2.2},
-    "score_offline_first_attempts": {"delta": 0.2},
+    "star": {"accuracy_t2": 41.2, "delta": -14.2, "c_to_i": 19.6},
+    "star_plus": {"accuracy_t2": 54.0, "delta": 0.4},
+    "pair_sft": {"accuracy_t2": 54.2, "delta": 1.8, "c_to_i": 3.6},
+    "pair_sft_plus": {"accuracy_t2": 55.0, "delta": 0.0},
+    "score": {"accuracy_t2": 64.4, "delta": 4.4, "i_to_c": 5.8, "c_to_i": 1.4},
+    "single_turn_rl": {"accuracy_t1": 61.8, "accuracy_t2": 59.4, "delta": -2.4},
+    "score_without_stage_one": {"accuracy_t2": 61.4, "delta": 2.2},
+    "score_without_bonus": {"accuracy_t2": 62.6, "delta": 2.6},
+    "score_star_stage_two": {"accuracy_t2": 58.4, "delta": 2.2},
+    "score_offline_first_attempts": {"accuracy_t2": 60.6, "delta": 0.2},
 }
 
 
 def test_every_claim_is_the_paper_s():
-    """Catches a claim about another method, another metric, or with the sign turned round."""
+    """Catches a claim about another method, another metric, or with the sign turned round; and one
+    about delta between two methods that is not followed by the same of Accuracy@t2."""
     found = []
+    of_delta = []
+    of_accuracy = []
     number = 0
-    for words, *claim in evidence.CLAIMS:
+    for words, method, other, metric, sign in evidence.CLAIMS:
         if words[0].isdigit():
             number = int(words.split(".")[0])
-        found.append((number, *claim))
+        if metric == "accuracy_t2" and other != "base":
+            of_accuracy.append((len(found), method, other, sign))
+            continue
+        found.append((number, method, other, metric, sign))
+        if metric == "delta":
+            of_delta.append((len(found), method, other, sign))
     assert found == PAPER
+    assert of_accuracy == of_delta
+
+
+def test_the_fixed_contrasts_are_plain_rl_and_the_two_parts():
+    """Catches a fourth contrast that was added when the results were known."""
+    assert [claim[1:] for claim in evidence.FIXED] == [
+        ("multi_turn_rl", "score", "delta", -1),
+        ("score", "score_without_stage_one", "delta", 1),
+        ("score", "score_without_bonus", "delta", 1),
+    ]
 
 
 def test_the_signs_of_the_claims_are_those_of_the_paper_s_figures():
-    """Catches a sign that was copied wrongly into both tables: on MATH the figures point that way.
-    One claim's do not: single-turn RL lowers delta below SCoRe's and below 0, but the paper's own
-    base model, with -11.2, is lower still."""
+    """Catches a sign that was copied wrongly into both tables: on MATH the figures point that
+    way, every one."""
     against = []
     counted = 0
-    for _, method, other, metric, sign in evidence.CLAIMS:
+    for _, method, other, metric, sign in (*evidence.CLAIMS, *evidence.FIXED):
         if metric in MATH.get(method, {}) and metric in MATH.get(other, {}):
             counted += 1
             gap = MATH[method][metric] - MATH[other][metric]
             if gap * sign <= 0:
                 against.append((method, other, metric))
-    assert counted == 14
-    assert against == [("single_turn_rl", "base", "delta")]
+    assert counted == 25
+    assert against == []
 
 
 def test_claims_are_about_methods_and_metrics_that_exist():
     """Catches a claim that is for ever "not run" because of a typing error."""
-    for _, method, other, metric, sign in evidence.CLAIMS:
+    for _, method, other, metric, sign in (*evidence.CLAIMS, *evidence.FIXED):
         assert {method, other} <= {"base", *options.METHODS}
         assert metric in evidence.METRICS and sign in (-1, 1)
 
 
-def ratio_files(place, method, ratio):
-    """Two seeds whose gaps to score have a mean of `ratio` standard errors, by hand: gaps of
-    m - 12.5 and m + 12.5 points have the standard error 12.5."""
-    mean = ratio * 12.5
-    for seed, gap in enumerate((mean - 12.5, mean + 12.5)):
-        result_file(place, method, seed, gap / 100)
+def claim_rows(names="default", way="greedy"):
+    """The cells of the claims' table, without those fixed beforehand: what is measured,
+    difference, standard error, runs, p, verdict."""
+    table = evidence.claims(names, way).split("\n\n")[-1]
+    return [cells(row)[1:] for row in table.splitlines()[2:]]
+
+
+def gaps_of(mean):
+    """Twelve gaps, in points, with this mean and the standard error 1, by hand: mean - d and
+    mean + d in turn have the variance 12 d^2 / 11, so d = sqrt(11)."""
+    return [mean + (-1) ** seed * math.sqrt(11) for seed in range(12)]
 
 
 @pytest.mark.parametrize(
-    "ratio, larger, smaller",
+    "mean, larger, smaller",
     [
         (2.01, "not confirmed", "not confirmed"),
         (2.99, "not confirmed", "not confirmed"),
-        (3.0, "confirmed", "the other way"),  # "3 standard errors or more decide"
-        (3.01, "confirmed", "the other way"),
+        (3.01, "confirmed", "the other way"),  # "3 standard errors or more decide"
         (-2.99, "not confirmed", "not confirmed"),
-        (-3.0, "the other way", "confirmed"),
         (-3.01, "the other way", "confirmed"),
     ],
 )
-def test_three_standard_errors_are_the_edge(place, monkeypatch, ratio, larger, smaller):
-    """Catches another number of standard errors, an edge that is left out, and a sign that is not
-    looked at: the same figures for a claim that says "larger" and one that says "smaller"."""
+def test_three_standard_errors_are_the_edge(place, monkeypatch, mean, larger, smaller):
+    """Catches another number of standard errors and a sign that is not looked at: the same figures
+    for a claim that says "larger" and one that says "smaller". Over 12 seeds 3 standard errors
+    are p = 0.012, twice that for two claims."""
     claims = [("", "star", "score", "delta", 1), ("", "star", "score", "delta", -1)]
     monkeypatch.setattr(evidence, "CLAIMS", claims)
-    ratio_files(place, "star", ratio)
-    for seed in range(2):
+    for seed, gap in enumerate(gaps_of(mean)):
+        result_file(place, "star", seed, gap / 100)
         result_file(place, "score", seed, 0.0)
-    rows = [cells(row) for row in evidence.claims("default", "greedy").splitlines()[2:]]
+    rows = claim_rows()
     assert [row[-1] for row in rows] == [larger, smaller]
-    assert rows[0][2:5] == [f"{ratio * 12.5:+.1f}", "12.5", "2"]
+    assert rows[0][1:4] == [f"{mean:+.1f}", "1.0", "12"]
+
+
+def test_a_claim_is_corrected_for_the_number_of_its_family(place, monkeypatch):
+    """Catches a p value that is not corrected, or corrected for claims that were not run. 3.01
+    standard errors over 12 seeds are p = 0.012: enough for four claims, not for five."""
+    for seed, gap in enumerate(gaps_of(3.01)):
+        result_file(place, "star", seed, gap / 100)
+        result_file(place, "score", seed, 0.0)
+    absent = ("", "prompt", "score", "delta", 1)
+    for count, said in ((4, "confirmed"), (5, "not confirmed")):
+        claims = [("", "star", "score", "delta", 1)] * count + [absent] * 3
+        monkeypatch.setattr(evidence, "CLAIMS", claims)
+        rows = claim_rows()
+        assert [row[-1] for row in rows] == [said] * count + ["not run"] * 3
+        p = 1 - student_share(3.01, 11)
+        assert float(rows[0][4]) == pytest.approx(count * p, abs=6e-4)
+
+
+def test_the_fixed_contrasts_are_a_family_of_their_own(place):
+    """Catches three contrasts that are corrected for thirty claims, and the other way round."""
+    for seed, gap in enumerate(gaps_of(3.01)):
+        result_file(place, "multi_turn_rl", seed, -gap / 100)
+        result_file(place, "score", seed, 0.0)
+    fixed = evidence.claims("default", "greedy").split("\n\n")[0]
+    rows = [cells(row) for row in fixed.splitlines()]
+    assert rows[0][0] == "fixed beforehand"
+    p = 1 - student_share(3.01, 11)
+    assert float(rows[2][5]) == pytest.approx(p, abs=6e-4) and rows[2][6] == "confirmed"
+    assert [row[-1] for row in rows[3:]] == ["not run", "not run"]
 
 
 def test_claims_are_decided_by_three_standard_errors(place, monkeypatch):
-    """Catches a verdict that does not follow from the figures beside it. Gaps of -10, -8, -4: mean
-    -7.3, standard error 1.8, so 4.2 standard errors. 3, -1, 2: less than one."""
+    """Catches a verdict that does not follow from the figures beside it. Gaps of -10, -9, -8: mean
+    -9, standard error 0.6, so 15.6 standard errors, p = 0.004. 3, -1, 2: less than one."""
     claims = [
         ("less than", "star", "score", "delta", -1),
         ("more than", "star", "score", "delta", 1),
@@ -234,14 +354,14 @@ def test_claims_are_decided_by_three_standard_errors(place, monkeypatch):
         ("one seed", "single_turn_rl", "score", "delta", 1),
     ]
     monkeypatch.setattr(evidence, "CLAIMS", claims)
-    deltas = [(0.20, 0.10, 0.23), (0.22, 0.14, 0.21), (0.15, 0.11, 0.17)]
+    deltas = [(0.20, 0.10, 0.23), (0.22, 0.13, 0.21), (0.15, 0.07, 0.17)]
     for seed, (ours, less, noise) in enumerate(deltas):
         result_file(place, "score", seed, ours)
         result_file(place, "star", seed, less)
         result_file(place, "pair_sft", seed, noise)
     result_file(place, "single_turn_rl", 0, 0.5)
-    rows = [line.split(" | ") for line in evidence.claims("default", "greedy").splitlines()[2:]]
-    assert [row[-1].strip(" |") for row in rows] == [
+    rows = claim_rows()
+    assert [row[-1] for row in rows] == [
         "confirmed",
         "the other way",
         "not confirmed",
@@ -249,21 +369,32 @@ def test_claims_are_decided_by_three_standard_errors(place, monkeypatch):
         "not run",
         "not run",
     ]
-    assert rows[0][2:5] == ["-7.3", "1.8", "3"]
+    assert rows[0][1:4] == ["-9.0", "0.6", "3"]
+
+
+def test_what_cannot_be_lower_is_not_called_unconfirmed(place, monkeypatch):
+    """Catches a verdict about a share that cannot fall: greedy, a base model that never changes an
+    answer breaks none, so "breaks less" is no question. Against one that breaks some, it is."""
+    monkeypatch.setattr(evidence, "CLAIMS", [("breaks less", "score", "base", "c_to_i", -1)])
+    shares = dict.fromkeys(evidence.METRICS, 0.5)
+    for seed in range(3):
+        base = {"greedy": shares | {"c_to_i": 0.0}, "sampled": shares | {"c_to_i": 0.2}}
+        last = {"greedy": shares | {"c_to_i": 0.01}, "sampled": shares | {"c_to_i": 0.01}}
+        write_report(place, "default", "score", seed, {"base": base, "Stage II": last})
+    assert claim_rows()[0][-1] == "cannot be tested: base has none"
+    assert claim_rows(way="sampled")[0][-1] == "confirmed"
 
 
 def test_a_claim_against_the_base_is_against_the_method_s_own(place, monkeypatch):
-    """Catches a gain over another run's base model. On another processor the same seed makes
-    another: star's gains are 2, 3, 4 points over its own."""
+    """Catches a gain over another folder's base model: star's gains are 2, 3, 4 points over its
+    own."""
     monkeypatch.setattr(evidence, "CLAIMS", [("gains", "star", "base", "delta", 1)])
     for seed, gain in enumerate([0.02, 0.03, 0.04]):
-        result_file(place, "score", seed, 0.2, base=0.01)
-        result_file(place, "star", seed, 0.05 + gain, base=0.05)
-        result_file(place, "star_plus", seed, 0.2, base=0.5)
-    assert "| +3.0 | 0.6 | 3 | confirmed |" in evidence.claims("default", "greedy")
-    assert "| base | 3 |" in evidence.table("default", "greedy")
-    base = evidence.finals("default", "greedy")["base"]
-    assert base["default", 0]["delta"] == 0.01  # of the first method, score
+        result_file(place, "score", seed, 0.2, "a", base=0.01)
+        result_file(place, "star", seed, 0.05 + gain, "b", base=0.05)
+    assert claim_rows("a,b")[0][1:4] == ["+3.0", "0.6", "3"]
+    base = evidence.finals("a,b", "greedy")["base"]
+    assert base["a", 0]["delta"] == 0.01 and base["b", 0]["delta"] == 0.05
 
 
 def test_claims_over_several_folders_pair_within_each(place, monkeypatch):
@@ -280,21 +411,20 @@ def test_claims_over_several_folders_pair_within_each(place, monkeypatch):
         result_file(place, "score", seed, ours, name)
         if theirs:
             result_file(place, "star", seed, theirs, name)
-    assert "| +7.0 | 0.9 | 4 | confirmed |" in evidence.claims("a,b", "greedy")
+    assert claim_rows("a,b")[0][1:] == ["+7.0", "0.9", "4", "0.005", "confirmed"]
 
 
 def test_seeds_that_only_one_method_has_are_dropped(place, monkeypatch):
-    """Catches a difference of means where a mean of differences is promised: seeds 0 and 3 have no
-    partner and are far off; seeds 1 and 2 differ by 2 and 4 points."""
+    """Catches a difference of means where a mean of differences is promised: seeds 0 and 4 have no
+    partner and are far off; seeds 1, 2 and 3 differ by 3, 3 and 6 points."""
     monkeypatch.setattr(evidence, "CLAIMS", [("more", "star", "score", "delta", 1)])
-    for seed, delta in ((0, 0.9), (1, 0.12), (2, 0.24)):
+    for seed, delta in ((0, 0.9), (1, 0.13), (2, 0.23), (3, 0.26)):
         result_file(place, "star", seed, delta)
-    for seed, delta in ((1, 0.10), (2, 0.20), (3, 0.7)):
+    for seed, delta in ((1, 0.10), (2, 0.20), (3, 0.20), (4, 0.7)):
         result_file(place, "score", seed, delta)
-    row = cells(evidence.claims("default", "greedy").splitlines()[-1])
-    assert row[2:] == ["+3.0", "1.0", "2", "confirmed"]
+    assert claim_rows()[0][1:4] == ["+4.0", "1.0", "3"]
     row = cells(evidence.table("default", "greedy").splitlines()[-1])
-    assert row[:2] == ["star", "3"] and row[-1] == "+3.0 (se 1.0)"
+    assert row[:2] == ["star", "4"] and row[-1] == "+4.0 (se 1.0)"
 
 
 def test_the_same_seed_in_two_folders_is_no_pair(place, monkeypatch):
@@ -303,8 +433,28 @@ def test_the_same_seed_in_two_folders_is_no_pair(place, monkeypatch):
     for seed in range(3):
         result_file(place, "star", seed, 0.2, "a")
         result_file(place, "score", seed, 0.1, "b")
-    row = cells(evidence.claims("a,b", "greedy").splitlines()[-1])
-    assert row[2:] == ["+nan", "nan", "0", "not run"]
+    assert claim_rows("a,b")[0][1:] == ["+nan", "nan", "0", "nan", "not run"]
+
+
+def test_the_factorial_by_hand(place):
+    """Catches a main effect of one half of the design, an interaction of the wrong sign, and a seed
+    that not every cell has. Seed 0: 20 with both, 14 with Stage I alone, 15 with the bonus alone,
+    11 with none: Stage I adds 5 and 3, the bonus 6 and 4, and 2 more together. Seed 1: 22, 14, 15,
+    11: Stage I adds 7 and 3, the bonus 8 and 4, 4 more together."""
+    for seed, both in ((0, 0.20), (1, 0.22)):
+        result_file(place, "score", seed, both)
+        result_file(place, "score_without_bonus", seed, 0.14)
+        result_file(place, "score_without_stage_one", seed, 0.15)
+        result_file(place, "multi_turn_rl", seed, 0.11)
+    result_file(place, "score", 2, 0.9)
+    rows = [cells(row) for row in evidence.factorial("default", "greedy").splitlines()[2:]]
+    assert [row[:5] for row in rows[:3]] == [
+        ["delta", "Stage I", "+4.5", "0.5", "2"],
+        ["delta", "the bonus", "+5.5", "0.5", "2"],
+        ["delta", "interaction", "+3.0", "1.0", "2"],
+    ]
+    p = 1 - student_share(9, 1)
+    assert float(rows[0][5]) == pytest.approx(p, abs=6e-4)
 
 
 # ---- tables by hand ------------------------------------------------------------------------------
@@ -361,16 +511,16 @@ HEAD = "accuracy_t1 accuracy_t2 delta i_to_c c_to_i changed edit_ratio truthful"
 def test_the_table_by_hand(three_files, capsys):
     """Catches a column that holds another metric, another stage, or the other evaluation. Three
     values a - b, a, a + b: mean a, half of the interval 4.30 b / sqrt(3) = 2.4826 b."""
-    rows = printed(capsys, "table")
-    assert rows[0] == ["method", "seeds", *HEAD, "delta minus score's"]
+    rows = printed(capsys, "table --way greedy")
+    assert rows[0] == ["method", "seeds", *HEAD, "delta, middle half", "delta minus score's"]
     assert rows[2] == (
         "base | 3 | 50.0 ± 0.0 | 50.0 ± 5.0 | 0.0 ± 5.0 | 4.0 ± 5.0 | 4.0 ± 0.0 | 20.0 ± 24.8"
-        " | 2.0 ± 2.5 | 98.0 ± 2.5 | "
+        " | 2.0 ± 2.5 | 98.0 ± 2.5 |  | "
     ).split(" | ")
     # truthful: 99, 99, 96 have mean 98 and variance 3, so 4.30 sqrt(3) / sqrt(3).
     assert rows[3] == (
         "score | 3 | 52.0 ± 5.0 | 70.0 ± 24.8 | 18.0 ± 19.9 | 19.0 ± 19.9 | 1.0 ± 0.0"
-        " | 40.0 ± 24.8 | 4.0 ± 2.5 | 98.0 ± 4.3 | "
+        " | 40.0 ± 24.8 | 4.0 ± 2.5 | 98.0 ± 4.3 |  | "
     ).split(" | ")
     assert len(rows) == 4
 
@@ -382,34 +532,39 @@ def test_the_sampled_table_by_hand(three_files, capsys):
     assert rows[3][2:6] == ["45.0 ± 0.0", "47.0 ± 5.0", "2.0 ± 5.0", "6.0 ± 2.5"]
 
 
+def test_the_middle_half_of_a_table_needs_four_runs(place):
+    """Catches a middle half of other runs or of another metric: of 1, 10, 20 and 90 points the
+    lowest and the highest are left out."""
+    for seed, delta in enumerate((0.20, 0.01, 0.90, 0.10)):
+        result_file(place, "score", seed, delta)
+    row = cells(evidence.table("default", "greedy").splitlines()[-1])
+    assert row[-2].startswith("15.0 [") and row[-2].endswith("]")
+    low, high = row[-2][6:-1].split(", ")
+    assert 1 <= float(low) < 15 < float(high) <= 90
+    result_file(place, "star", 0, 0.1)
+    assert cells(evidence.table("default", "greedy").splitlines()[-1])[-2] == ""
+
+
 def test_claims_by_hand(three_files, capsys):
     """Catches a claim that is decided by another metric than it names, or by the other evaluation.
-    Greedy, i->c gains 9, 15, 21: mean 15, standard error 6 / sqrt(3); c->i loses 3 each time.
-    Sampled, i->c gains -7, -6, -5 and c->i -4, -5, -6: standard error 1 / sqrt(3)."""
-    greedy = {row[0]: row for row in printed(capsys, "claims")}
-    assert greedy["5. SCoRe corrects more"][1:] == [
-        "i_to_c of score minus base",
-        "+15.0",
-        "3.5",
-        "3",
-        "confirmed",
-    ]
-    assert greedy["and breaks less"][1:] == [
-        "c_to_i of score minus base",
-        "-3.0",
-        "0.0",
-        "3",
-        "confirmed",
-    ]
-    assert greedy["3. Stage I matters"][2:] == ["+nan", "nan", "0", "not run"]
-    sampled = {row[0]: row for row in printed(capsys, "claims --way sampled")}
-    assert sampled["5. SCoRe corrects more"][2:] == ["-6.0", "0.6", "3", "the other way"]
-    assert sampled["and breaks less"][2:] == ["-5.0", "0.6", "3", "confirmed"]
+    Greedy, i->c gains 9, 15, 21: mean 15, standard error 6 / sqrt(3), p = 0.049; c->i loses 3
+    each time. Sampled, i->c gains -7, -6, -5 and c->i -4, -5, -6: standard error 1 / sqrt(3),
+    p = 0.009 and 0.013, the smaller twice for there are two."""
+    greedy = {row[0]: row for row in printed(capsys, "claims --way greedy")}
+    more = "5. SCoRe corrects more than its base"
+    assert greedy[more][1:5] == ["i_to_c of score minus base", "+15.0", "3.5", "3"]
+    assert greedy[more][5:] == ["0.049", "confirmed"]
+    assert greedy["and breaks less"][1:5] == ["c_to_i of score minus base", "-3.0", "0.0", "3"]
+    assert greedy["and breaks less"][5:] == ["0.000", "confirmed"]
+    assert greedy["3. Stage I matters"][2:] == ["+nan", "nan", "0", "nan", "not run"]
+    sampled = {row[0]: row for row in printed(capsys, "claims")}
+    assert sampled[more][2:] == ["-6.0", "0.6", "3", "0.018", "the other way"]
+    assert sampled["and breaks less"][2:] == ["-5.0", "0.6", "3", "0.018", "confirmed"]
 
 
 def test_the_rows_of_seeds_by_hand(three_files, capsys):
     """Catches a row of another seed or stage, and one that is left out."""
-    rows = printed(capsys, "seeds")
+    rows = printed(capsys, "seeds --way greedy")
     assert rows[0] == ["method", "seed", "stage", *HEAD]
     assert [row[:3] for row in rows[2:5]] == [
         ["score", "5", "base"],
@@ -435,7 +590,7 @@ def test_table_pairs_by_seed_and_leaves_unfinished_runs_out(place):
     row = next(line for line in table.splitlines() if "multi_turn_rl" in line)
     error = statistics.stdev(gaps) / math.sqrt(3)
     assert f"{statistics.mean(gaps):+.1f} (se {error:.1f})" in row and "| 3 |" in row
-    assert "not finished, not averaged: star-seed0" in table
+    assert "left out: star-seed0 (not finished)" in table
     seeds = evidence.seeds_table("default", "greedy").splitlines()
     assert sum("| Stage II |" in line for line in seeds) == 6
 
@@ -448,41 +603,91 @@ def test_unfinished_runs_are_folders_without_results(place):
         (out / run).mkdir(parents=True)
     (out / "score-seed0" / "results.json").write_text("{}")
     (out / "score-seed7.log").write_text("")
-    assert evidence.unfinished("default") == ["star-seed0", "star-seed1"]
+    left_out = evidence.read_all("default")[1]
+    assert left_out == ["star-seed0 (not finished)", "star-seed1 (not finished)"]
     (out / "star-seed0" / "results.json").write_text("{}")
     (out / "star-seed1" / "results.json").write_text("{}")
-    assert "not finished" not in evidence.table("default", "greedy")
+    assert "left out" not in evidence.table("default", "greedy")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"config": {"method": "star", "seed": 0}}',
+        '{"config": {"method": "star", "seed": 0}, "results": {}}',
+        '{"config": {"method": "star", "seed": 0}, "results": {"base": {"greedy": {}}}}',
+        '{"config": {"method": "star", "seed": 0}, "results": {"base": 3}}',
+        '{"config": {"seed": 0}, "results": {"base": {"greedy": %s, "sampled": %s}}}',
+        '{"config": {"method": "star", "seed": 0}, "results": {"base": {"greedy": %s}}}',
+    ],
+)
+def test_a_damaged_result_file_is_left_out_and_said(place, content):
+    """Catches a traceback, or a table without a word about what it lacks."""
+    shares = json.dumps(dict.fromkeys(evidence.METRICS, 0.5))
+    result_file(place, "score", 0, 0.1)
+    damaged = place / "results" / "default" / "star-seed0.json"
+    damaged.write_text(content.replace("%s", shares))
+    table = evidence.table("default", "greedy")
+    assert "left out: star-seed0.json (" in table and "| star |" not in table
+
+
+def test_a_folder_of_two_kinds_is_refused(place):
+    """Catches a mean over two worlds, or over two processors: the base models of one seed differ,
+    or an option that is not the method's own does."""
+    result_file(place, "score", 0, 0.1, careless=0.0)
+    result_file(place, "star", 0, 0.1, careless=0.4)
+    with pytest.raises(evidence.Refused, match="careless is 0.0 and 0.4 .star, seed 0"):
+        evidence.table("default", "greedy")
+    result_file(place, "star", 0, 0.1, base=0.01)
+    with pytest.raises(evidence.Refused, match="two base models of seed 0 .star's is another"):
+        evidence.claims("default", "greedy")
+    result_file(place, "star", 0, 0.1, beta1=0.3)
+    evidence.table("default", "greedy")
 
 
 # ---- pictures ------------------------------------------------------------------------------------
 @pytest.fixture
 def drawn(monkeypatch):
-    """What is drawn: (label, x, y, half of the interval) of every line."""
+    """What is drawn: (label, names on the x axis, x, y, half of the interval, dots) of every line."""
     from matplotlib.axes import Axes
 
     lines = []
     errorbar = Axes.errorbar
+    plot = Axes.plot
 
-    def watched(axes, x, y, yerr, **how):
-        lines.append((how["label"], list(x), list(y), list(yerr)))
+    def watched_bar(axes, x, y, yerr, **how):
+        lines.append((how["label"], list(x), list(y), list(yerr), []))
         return errorbar(axes, x, y, yerr, **how)
 
-    monkeypatch.setattr(Axes, "errorbar", watched)
+    def watched_plot(axes, x, y, *style, **how):
+        if "." in style:
+            lines[-1][-1].append(list(y))
+        return plot(axes, x, y, *style, **how)
+
+    monkeypatch.setattr(Axes, "errorbar", watched_bar)
+    monkeypatch.setattr(Axes, "plot", watched_plot)
     return lines
 
 
-def test_picture_holds_every_method(place, drawn):
-    """Catches a method that is not drawn, and bars that are not the intervals of the table."""
+def test_picture_holds_every_method_and_every_run(place, drawn):
+    """Catches a method or a run that is not drawn, and bars that are not the table's intervals."""
     for seed, delta in enumerate([0.1, 0.2, 0.3]):
         result_file(place, "score", seed, delta, sampled=0.7)
     result_file(place, "star", 0, 0.05)
-    evidence.main(["picture"])
-    half = pytest.approx(24.83, abs=0.01)
-    assert drawn[1] == ("score", ["score"], [pytest.approx(20)], [half])
-    assert drawn[2][:3] == ("star", ["star"], [pytest.approx(5)])
+    figures.main(["deltas", "--way", "greedy"])
+    label, x, y, half, dots = drawn[1]
+    assert (label, x, y) == ("score", [1], [pytest.approx(20)])
+    assert half == [pytest.approx(24.84, abs=0.01)]
+    assert dots == [pytest.approx([10, 20, 30])]
+    assert drawn[2][:3] == ("star", [2], [pytest.approx(5)])
     assert math.isnan(drawn[2][3][0])
     assert (place / "results" / "default-deltas.png").stat().st_size > 1000
-    evidence.main(["picture", "--way", "sampled"])
+    figures.main(["deltas"])
     assert drawn[4][2] == [pytest.approx(70)]
 
 
@@ -491,17 +696,29 @@ def test_picture_over_a_knob_orders_its_values(place, drawn, capsys):
     for name, careless, delta in (("b", 0.4, 0.3), ("a", 0.0, 0.1), ("c", 0.2, 0.2)):
         for seed in range(2):
             result_file(place, "score", seed, delta, name, careless)
-    evidence.main(["picture", "--name", "b,a,c", "--knobs", "careless"])
-    label, values, means, halves = drawn[-1]
-    assert (label, values) == ("score", [0.0, 0.2, 0.4])
+    figures.main("map --name b,a,c --knobs careless --way greedy".split())
+    label, places, means, halves, dots = drawn[-1]
+    assert label == "score" and places == sorted(places)
     assert means == pytest.approx([10, 20, 30]) and halves == pytest.approx([0, 0, 0])
+    assert dots == [pytest.approx([value, value]) for value in (10, 20, 30)]
     assert (place / "results" / "b-map.png").exists()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "| careless | 0.0 | 0.2 | 0.4 |"
-    assert lines[-1] == "| score | 10.0 ± 0.0, n=2 | 20.0 ± 0.0, n=2 | 30.0 ± 0.0, n=2 |"
+    assert lines[3] == "| score | 10.0 ± 0.0, n=2 | 20.0 ± 0.0, n=2 | 30.0 ± 0.0, n=2 |"
+    evidence.main("over --name b,a,c --knobs careless --way greedy".split())
+    assert capsys.readouterr().out.splitlines() == lines[:-1]
 
 
-def test_the_words_of_a_map_are_paired_with_score_in_each_folder(place, drawn, capsys):
+def test_no_end_of_problems_is_more_than_any_number(place, drawn, capsys):
+    """Catches a map over the training problems on which none, 0, stands left of 32."""
+    for name, count in (("a", 256), ("b", 0), ("c", 32)):
+        result_file(place, "score", 0, count / 1000, name, train_problems=count)
+    figures.main("map --name a,b,c --knobs train-problems --way greedy".split())
+    assert capsys.readouterr().out.splitlines()[0] == "| train_problems | 32 | 256 | 0 |"
+    assert drawn[-1][2] == pytest.approx([3.2, 25.6, 0])
+
+
+def test_the_words_of_a_map_are_paired_with_score_in_each_folder(place, capsys):
     """Catches a difference to another folder's score, and a cell that stands in another column."""
     for name, careless, base in (("a", 0.0, 0.1), ("b", 0.5, 0.5)):
         for seed, gap in enumerate((0.02, 0.04)):
@@ -509,7 +726,8 @@ def test_the_words_of_a_map_are_paired_with_score_in_each_folder(place, drawn, c
             result_file(place, "star", seed, base + gap, name, careless)
     for seed in range(2):
         result_file(place, "star", seed, 0.8, "c", 0.7)
-    evidence.main(["picture", "--name", "a,b,c", "--knobs", "careless", "--methods", "score,star"])
+    command = "over --name a,b,c --knobs careless --methods score,star --way greedy"
+    evidence.main(command.split())
     rows = [cells(line) for line in capsys.readouterr().out.splitlines()]
     assert rows[2] == ["score", "10.0 ± 0.0, n=2", "50.0 ± 0.0, n=2", ""]
     assert rows[3] == [
@@ -520,7 +738,16 @@ def test_the_words_of_a_map_are_paired_with_score_in_each_folder(place, drawn, c
     ]
 
 
-def test_panels_hold_what_differs_from_the_first_folder_in_their_knob_alone(place, drawn):
+def test_a_map_is_of_the_metric_asked_for(place, capsys):
+    """Catches delta under the name of another metric: everything but delta is 0.5."""
+    for name, careless in (("a", 0.0), ("b", 0.5)):
+        result_file(place, "score", 0, 0.1, name, careless)
+    evidence.main("over --name a,b --knobs careless --metric accuracy_t2".split())
+    rows = [cells(line) for line in capsys.readouterr().out.splitlines()]
+    assert rows[3] == ["score", "50.0, n=1", "50.0, n=1"]
+
+
+def test_panels_hold_what_differs_from_the_first_folder_in_their_knob_alone(place):
     """Catches a point at which something else than the knob was changed, too."""
     for name, config in (
         ("a", {"values": 6}),
@@ -531,14 +758,11 @@ def test_panels_hold_what_differs_from_the_first_folder_in_their_knob_alone(plac
     ):
         result_file(place, "score", 0, 0.1, name, **config)
     result_file(place, "star", 0, 0.1, "a", values=6)
-    evidence.main(["picture", "--name", "a,b,c,d,old", "--knobs", "careless,values"])
-    lines = [(label, x) for label, x, *_ in drawn if label != "base"]
-    assert lines == [("score", [0.0, 0.2, 0.4]), ("score", [6, 8])]
-    assert (place / "results" / "a-map.png").exists()
-    drawn.clear()
-    command = "picture --name a,b --knobs careless --methods score,prompt"
-    evidence.main(command.split())
-    assert [label for label, *_ in drawn] == ["score"]
+    names = ["a", "b", "c", "d", "old"]
+    for knob, values in (("careless", [0.0, 0.2, 0.4]), ("values", [6, 8])):
+        points = evidence.over(names, "greedy", knob, [])
+        assert list(points) == ["base", "score"] and sorted(points["score"]) == values
+    assert list(evidence.over(["a", "b"], "greedy", "careless", ["score", "prompt"])) == ["score"]
 
 
 # What results/README.md gives as the options of the problems without end.
@@ -569,12 +793,21 @@ def test_an_unknown_folder_or_knob_is_named(place, capsys):
     for arguments, named in (
         ("table --name defualt", "--name defualt"),
         ("claims --name x", "--name x"),
-        ("picture --knobs carless", "--knobs carless"),
-        ("picture --name default,x", "--name x"),
+        ("over --knobs carless", "--knobs carless"),
+        ("over --name default,x", "--name x"),
+        ("over --methods nosuch", "--methods nosuch"),
+        ("factorial", "fewer than two seeds"),
+        ("run --seeds 4-1", "--seeds 4-1"),
+        ("run --seeds x", "--seeds x"),
+        ("run --methods nosuch", "nosuch"),
+        ("run --methods score,nosuch", "nosuch"),
+        ("run -- --alpha nan", "--alpha nan"),
     ):
         with pytest.raises(SystemExit) as ended:
             evidence.main(arguments.split())
-        assert ended.value.code == 2 and named in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert ended.value.code == 2 and named in said and said.count("\n") == 1
+    assert not (place / "out").exists()
 
 
 # ---- runs ----------------------------------------------------------------------------------------
@@ -591,6 +824,7 @@ folder.mkdir(parents=True)
 metrics = {name: 0.5 for name in %r}
 stages = {"base": {"greedy": metrics, "sampled": metrics}}
 config = {"method": asked["--method"], "seed": int(asked["--seed"])}
+config["careless"] = float(asked.get("--careless", 0))
 (folder / "results.json").write_text(json.dumps({"config": config, "results": stages}))
 """ % (evidence.METRICS,)
 
@@ -600,33 +834,33 @@ def other_repository(tmp_path, monkeypatch):
     """A repository of its own, with a train.py that only writes down how it was called; the
     working directory is elsewhere."""
     repository = tmp_path / "repository"
-    (repository / "extras").mkdir(parents=True)
+    shutil.copytree(REPOSITORY / "extras", repository / "extras")
+    for file in REPOSITORY.glob("*.py"):
+        shutil.copy(file, repository)
     (repository / "train.py").write_text(STAND_IN)
-    shutil.copy(evidence.__file__, repository / "extras")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     return repository
 
 
-def call(repository, command):
-    """What the command prints, as a process of its own."""
+def call(repository, command, status=0):
+    """What the command prints, as a process of its own that ends with this status."""
     script = str(repository / "extras" / "evidence.py")
     ended = subprocess.run(
-        [sys.executable, script, *command.split()], capture_output=True, text=True, check=True
+        [sys.executable, script, *command.split()], capture_output=True, text=True
     )
+    assert ended.returncode == status, ended.stderr
     return ended.stdout.splitlines()
 
 
 def test_a_run_is_train_py_with_its_method_seed_and_options(other_repository):
     """Catches a method, a seed or an option that does not reach train.py, runs in another order,
     results in another place, and an own option that does."""
-    command = (
-        "run --methods multi_turn_rl,score --seeds 3-4 --name n --jobs 1 -- --careless 0.3 --x"
-    )
+    command = "run --methods multi_turn_rl,score --seeds 3-4 --name n --jobs 1 -- --careless 0.3 --verdict"
     lines = call(other_repository, command)
     calls = [json.loads(line) for line in Path("calls.jsonl").read_text().splitlines()]
     assert calls == [
-        ["--method", method, "--seed", seed, "--out", "out/n", "--careless", "0.3", "--x"]
+        ["--method", method, "--seed", seed, "--out", "out/n", "--careless", "0.3", "--verdict"]
         for method, seed in (
             ("multi_turn_rl", "3"),
             ("multi_turn_rl", "4"),
@@ -674,14 +908,43 @@ def test_runs_of_one_seed_are_never_side_by_side(monkeypatch):
 
 def test_a_failed_run_is_named_and_a_finished_one_is_not_made_again(other_repository):
     """Catches a failure that passes for a result, and hours spent twice."""
-    lines = call(other_repository, "run --methods star,score --seeds 1")
+    lines = call(other_repository, "run --methods star,score --seeds 1", status=2)
     assert lines[0] == "star, seed 1: ended with status 3, see out/default/star-seed1.log"
     assert lines[1].endswith("score-seed1.json written")
-    again = call(other_repository, "run --methods star,score --seeds 1")
+    again = call(other_repository, "run --methods star,score --seeds 1", status=2)
     assert again[1].endswith("score-seed1.json is there already")
     assert len(Path("calls.jsonl").read_text().splitlines()) == 3
     log = Path("out/default/star-seed1.log").read_text()
     assert log == "said by the run\n" * 2
+
+
+def test_a_result_of_other_options_is_not_taken_for_this_one(other_repository):
+    """Catches "is there already" of a run with other options: its numbers would stand in the
+    table of this one."""
+    call(other_repository, "run --seeds 1 -- --careless 0.3")
+    again = call(other_repository, "run --seeds 1 -- --careless 0.3")
+    assert again[0].endswith("is there already")
+    refused = call(other_repository, "run --seeds 1", status=2)
+    assert "is of other options (careless 0.3)" in refused[0]
+    assert len(Path("calls.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_killed_evidence_leaves_no_run_behind(other_repository):
+    """Catches runs that go on, unseen, after the command that started them was ended."""
+    slow = STAND_IN + "\nimport os, time\npathlib.Path('pid').write_text(str(os.getpid()))"
+    (other_repository / "train.py").write_text(slow + "\ntime.sleep(60)\n")
+    script = str(other_repository / "extras" / "evidence.py")
+    process = subprocess.Popen([sys.executable, script, "run", "--seeds", "1"])
+    deadline = time.time() + 60
+    while not Path("pid").exists() and time.time() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.2)  # for the file's content
+    child = int(Path("pid").read_text())
+    process.terminate()
+    process.wait(30)
+    while Path(f"/proc/{child}").exists() and time.time() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{child}").exists()
 
 
 def test_tables_are_of_the_repository_wherever_one_stands(other_repository):
@@ -705,7 +968,7 @@ def test_it_needs_no_torch():
         "import sys; sys.path.insert(0, 'extras'); import evidence;"
         " evidence.main(['table', '--name', 'endless']);"
         " evidence.main(['claims', '--name', 'endless']);"
-        " print({'torch', 'train', 'numpy', 'matplotlib'} & set(sys.modules))"
+        " print({'torch', 'train', 'matplotlib'} & set(sys.modules))"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
@@ -722,8 +985,11 @@ def test_runs_are_kept_and_not_repeated(place):
     assert [file.name for file in files] == ["multi_turn_rl-seed0.json", "score-seed0.json"]
     before = [file.stat().st_mtime_ns for file in files]
     assert "is there already" in evidence.run_one("score", 0, "default", tiny)
+    with pytest.raises(evidence.Refused, match="of other options .careless 0.0."):
+        evidence.run_one("score", 0, "default", [*tiny, "--careless", "0.2"])
     assert before == [file.stat().st_mtime_ns for file in files]
-    assert "status 2" in evidence.run_one("scor", 0, "default", tiny)
+    with pytest.raises(evidence.Refused, match="scor"):
+        evidence.run_one("scor", 0, "default", tiny)
     evidence.main(["run", "--methods", "score", "--seeds", "3-4", "--name", "other", "--", *tiny])
     names = {file.name for file in (place / "results" / "other").glob("*.json")}
     assert names == {"score-seed3.json", "score-seed4.json"}

@@ -13,16 +13,22 @@ BINS = [5] + [0] * 18 + [5]
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A folder of results with two methods of two seeds, three steps each."""
-    monkeypatch.setattr(figures, "RESULTS", tmp_path)
+    monkeypatch.setattr(evidence, "RESULTS", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    shares = dict.fromkeys(evidence.METRICS, 0.5)
+    base = {"greedy": shares, "sampled": shares}
     folder = tmp_path / "default"
     folder.mkdir()
     for shift, method in ((0.0, "score"), (0.2, "star")):
         for seed in (0, 1):
+            sampled = shares | {"accuracy_t2": 0.6 + shift, "edit_histogram": BINS}
             final = {
-                "sampled": {"accuracy_t2": 0.6 + shift, "edit_histogram": BINS},
+                "greedy": shares,
+                "sampled": sampled,
                 "after_base": {"accuracy_t2": 0.4 + shift + seed / 10},
             }
-            report = {"results": {"base": {}, "Stage II": final}}
+            config = {"method": method, "seed": seed}
+            report = {"config": config, "results": {"base": base, "Stage II": final}}
             (folder / f"{method}-seed{seed}.json").write_text(json.dumps(report))
             with open(folder / f"{method}-seed{seed}.csv", "w", newline="") as file:
                 writer = csv.writer(file)
@@ -67,7 +73,7 @@ def test_every_method_is_drawn_in_each_panel(place, monkeypatch):
     pyplot = pytest.importorskip("matplotlib.pyplot")
     drawn = []
     monkeypatch.setattr(pyplot, "close", drawn.append)
-    figures.main(["--name", "default"])
+    figures.main(["paper"])
     assert (place / "default-figures.png").exists()
     training, differing, after_base, edits = drawn[0].axes
     lines = {line.get_label(): list(line.get_ydata()) for line in differing.get_lines()}
@@ -91,6 +97,6 @@ def test_every_method_is_drawn_in_each_panel(place, monkeypatch):
 def test_what_is_not_there_is_named(place, capsys, said, named):
     """Catches a committed picture that an empty one replaces."""
     with pytest.raises(SystemExit) as ended:
-        figures.main(said.split())
+        figures.main(["paper", *said.split()])
     assert ended.value.code == 2 and named in capsys.readouterr().err
     assert not list(place.glob("*.png"))
