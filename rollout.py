@@ -120,7 +120,7 @@ def pad(rows: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
     longest = max(len(row) for row in rows)
     filled = [row + [0] * (longest - len(row)) for row in rows]
     counts = [len(row) for row in rows]
-    tokens = torch.tensor(filled, device=device)  # (B, longest)
+    tokens = torch.tensor(filled, dtype=torch.long, device=device)  # (B, longest)
     return tokens, torch.tensor(counts, device=device)
 
 

@@ -67,15 +67,16 @@ def log_probs_and_kl(
 def stage_one_rewards(r: Tensor) -> Tensor:
     """Eq. 3: attempt 2 is paid for being right, attempt 1 for nothing (only its KL speaks).
 
-    r (B, 2) correctness -> (B, 2). The four fates, right-right, wrong-right, wrong-wrong and
+    r (B, 2) correctness -> (B, 2); of more attempts the last is paid. The four fates, right-right, wrong-right, wrong-wrong and
     right-wrong:
 
     >>> r = torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0], [1.0, 0.0]])
     >>> stage_one_rewards(r).tolist()
     [[0.0, 1.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]]
     """
-    r1, r2 = r.unbind(dim=1)  # (B,), (B,)
-    return torch.stack((torch.zeros_like(r1), r2), dim=1)
+    paid = torch.zeros_like(r)
+    paid[:, -1] = r[:, -1]
+    return paid
 
 
 def stage_two_rewards(r: Tensor, alpha: float) -> Tensor:
@@ -83,16 +84,18 @@ def stage_two_rewards(r: Tensor, alpha: float) -> Tensor:
 
         attempt 1: r1        attempt 2: r2 + alpha (r2 - r1)
 
-    r (B, 2) correctness -> (B, 2). With alpha = 0 it is Eq. 1, plain multi-turn RL. The same four
-    fates with the paper's alpha:
+    r (B, 2) correctness -> (B, 2); of more attempts each is paid for the change to the one before.
+    With alpha = 0 it is Eq. 1, plain multi-turn RL. The same four fates with the paper's alpha:
 
     >>> r = torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0], [1.0, 0.0]])
     >>> stage_two_rewards(r, alpha=10.0).tolist()
     [[1.0, 1.0], [0.0, 11.0], [0.0, 0.0], [1.0, -10.0]]
     """
-    r1, r2 = r.unbind(dim=1)  # (B,), (B,)
-    bonus = alpha * (r2 - r1)  # of attempt 2 alone: paid to attempt 1 it would teach to fail first
-    return torch.stack((r1, r2 + bonus), dim=1)
+    first = r[:, :1]  # (B, 1)
+    later = r[:, 1:]  # (B, 1)
+    before = r[:, :-1]  # (B, 1) of each later attempt, the one before it: with two attempts, r1
+    bonus = alpha * (later - before)  # paid to attempt 1, too, it would teach to fail first
+    return torch.cat((first, later + bonus), dim=1)
 
 
 # ---- the gradient --------------------------------------------------------------------------------
@@ -118,7 +121,7 @@ def policy_loss(
     kl: Tensor,
     turn: Tensor,
     advantages: Tensor,
-    betas: tuple[float, float],
+    betas: tuple[float, ...],
     episodes: int,
 ) -> Tensor:
     """The number whose gradient is minus that of the objective (REINFORCE, Eq. 2 to 4):
@@ -169,19 +172,17 @@ def metrics(r: Tensor) -> dict[str, float]:
 
     r (B, turns) of 0 and 1: correctness, never a shaped reward. All are shares of all problems:
     accuracy_t1, accuracy_t2, delta = t2 - t1, i_to_c (incorrect, then correct) and c_to_i;
-    delta = i_to_c - c_to_i.
+    delta = i_to_c - c_to_i. With more attempts there is an accuracy of each, and the last stands in
+    the second's place in the other three.
 
     >>> metrics(torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]]))
     {'accuracy_t1': 0.5, 'accuracy_t2': 0.75, 'delta': 0.25, 'i_to_c': 0.5, 'c_to_i': 0.25}
     """
     first = r[:, 0].bool()
     last = r[:, -1].bool()
-    accuracy_t1 = share(first)
-    accuracy_t2 = share(last)
-    return {
-        "accuracy_t1": accuracy_t1,
-        "accuracy_t2": accuracy_t2,
-        "delta": accuracy_t2 - accuracy_t1,
+    accuracies = {f"accuracy_t{i}": share(right) for i, right in enumerate(r.T.bool(), start=1)}
+    return accuracies | {
+        "delta": share(last) - share(first),
         "i_to_c": share(~first & last),
         "c_to_i": share(first & ~last),
     }
@@ -203,13 +204,14 @@ class Stage:
     samples: int  # episodes a problem: the group of leave_one_out
     learning_rate: float  # at its highest (train.learning_rate)
     rewards: Callable[[Tensor], Tensor]  # correctness (B, 2) -> what each attempt is paid (B, 2)
-    betas: tuple[float, float]  # weights of the KL of turn 1 and of turn 2
+    betas: tuple[float, ...]  # weights of the KL of turn 1, of turn 2: as many as attempts
     # What follows is for the warm start (train.py) and for baselines (extras/methods.py).
     supervised: bool = False  # `rewards` are weights of log-likelihoods, and have no baseline
     advantages: Callable[[Tensor, int, Tensor], Tensor] | None = None  # in leave_one_out's place
     collect: Callable | None = None  # rollout.Scene -> Episodes; None: the player plays both turns
     rounds: int = 0  # the player is a copy of the policy, renewed so often; 0: the policy itself
     weight_decay: float = 0.0
+    pinned_to_start: bool = False  # the KL is to the model that the stage starts from, not the base
 
 
 def stage_one(config) -> Stage:

@@ -107,10 +107,10 @@ def learn(
     optimizer: torch.optim.Optimizer,
     episodes: Episodes,
     advantages: Tensor,
-    betas: tuple[float, float],
+    betas: tuple[float, ...],
     config: Config,
 ) -> dict[str, float]:
-    """One optimiser step on one batch of episodes. advantages (B, 2).
+    """One optimiser step on one batch of episodes. advantages (B, 2): a column an attempt.
 
     The batch goes through in micro-batches, whose gradients add up in the optimiser's float32
     masters. Returns figures of the whole batch: KL and log-probability of each turn (per episode),
@@ -119,7 +119,9 @@ def learn(
     """
     B = len(episodes.tokens)
     held = optimizer.param_groups[0]["params"]
-    sums = dict.fromkeys(("kl_t1", "kl_t2", "log_prob_t1", "log_prob_t2"), 0.0)
+    turns = range(1, config.attempts + 1)  # a turn that this stage does not play adds nothing
+    names = [f"{figure}_t{turn}" for figure in ("kl", "log_prob") for turn in turns]
+    sums = dict.fromkeys(names, 0.0)
     sampler_gap = 0.0
     optimizer.zero_grad()  # this step's gradient alone, not the last one's too
     for rows in torch.arange(B, device=advantages.device).split(config.micro_batch):
@@ -133,7 +135,7 @@ def learn(
         loss = score.policy_loss(log_probs, kl, target_turn, advantages[rows], betas, episodes=B)
         loss.backward()  # fills weight.grad; the masters' are filled next
         move_gradients(policy, held)
-        for turn in (1, 2):
+        for turn in turns:
             mine = target_turn == turn
             sums[f"kl_t{turn}"] += (kl.detach() * mine).sum()
             sums[f"log_prob_t{turn}"] += (log_probs.detach() * mine).sum()
@@ -183,7 +185,7 @@ def collect(
     scene = Scene(config, task, problems, player, reference, rng, generator)
     if stage.collect is not None:
         return problems, stage.collect(scene)
-    return problems, scene.play(player, problems)
+    return problems, scene.play(player, problems, turns=len(stage.betas))
 
 
 def grade(task: Task, problems: list[Problem], attempts: list[list[str]]) -> Tensor:
@@ -242,7 +244,7 @@ def train_step(
     clock["learning"] += done - graded
     changed = report.changes(attempts, final_of(task))
     row = {"stage": stage.name, "step": step + 1}
-    row |= report.step_figures(episodes, r, shaped, changed)
+    row |= report.step_figures(episodes, r, shaped, changed, config.attempts)
     row |= learnt
     row["tokens_per_second"] = episodes.lengths.sum().item() / (done - started)
     i = int((r[:, 0] != r[:, 1]).float().argmax())  # one in which something happens, if any
@@ -298,7 +300,7 @@ def play_all(
     title: str,
     first_player: GPT | None = None,
 ) -> list[list[str]]:
-    """Both attempts at every problem, as text. With a `first_player`, attempt 1 is that model's.
+    """Every attempt at every problem, as text. With a `first_player`, attempt 1 is that model's.
     Where a problem has a wrong attempt to repair (--task mbpp_r), that is attempt 1."""
     device = policy.head.weight.device
     generator = torch.Generator(device).manual_seed(config.seed)
@@ -314,7 +316,7 @@ def play_all(
             first = rollout.given_episodes(task, part, wrong, device)
         elif first_player is not None:
             first = rollout.play(first_player, task, part, *how, turns=1)
-        episodes = rollout.play(policy, task, part, *how, first=first)
+        episodes = rollout.play(policy, task, part, *how, config.attempts, first)
         attempts += episodes.texts(task.tokenizer, task.end)
     return attempts
 
@@ -380,14 +382,20 @@ def keep_best(state: dict, stage: score.Stage, policy: GPT, held: dict[str, Tens
     recent = [row for row in state["history"][-KEEP_OVER:] if row["stage"] == stage.name]
     if len(recent) < KEEP_OVER:
         return
-    reward = sum(row["reward_t1"] + row["reward_t2"] for row in recent) / KEEP_OVER
+    paid = [f"reward_t{turn}" for turn in range(1, len(stage.betas) + 1)]
+    reward = sum(sum(row[name] for name in paid) for row in recent) / KEEP_OVER
     if state["best"] is None or reward > state["best"]["reward"]:
         weights = policy.state_dict() | held
         state["best"] = {
             "reward": reward,
             "step": recent[-1]["step"],
-            "policy": {name: weight.to("cpu", copy=True) for name, weight in weights.items()},
+            "policy": copied(weights),
         }
+
+
+def copied(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A copy of weights that stays as it is while the model goes on learning."""
+    return {name: weight.to("cpu", copy=True) for name, weight in weights.items()}
 
 
 def save_checkpoint(folder: Path, state: dict):
@@ -404,7 +412,17 @@ def begin_stage(state: dict, number: int, policy: GPT):
     state["optimizer"] = None
     state["player"] = None
     state["best"] = None
+    state["start"] = None
     state["policy"] = policy.state_dict()
+
+
+def model_at_start(state: dict, policy: GPT) -> GPT:
+    """The model from which the stage in progress started; its weights are in the checkpoint, too."""
+    if state["start"] is None:
+        state["start"] = copied(policy.state_dict())
+    start = copy.deepcopy(policy).requires_grad_(False)
+    start.load_state_dict(state["start"])
+    return start
 
 
 def run_stages(
@@ -428,7 +446,10 @@ def run_stages(
         print(report.vital_signs(state["results"]["base"]["sampled"]))
     while state["stage"] < len(stages):
         stage = stages[state["stage"]]
-        train_stage(config, folder, stage, state, policy, reference, task, clock)
+        pinned_to = reference
+        if stage.pinned_to_start:
+            pinned_to = model_at_start(state, policy)
+        train_stage(config, folder, stage, state, policy, pinned_to, task, clock)
         if reference is not None:
             kept = state["best"]["step"] if state["best"] else stage.steps
             result = evaluate(config, policy, task, stage.name)
@@ -442,10 +463,10 @@ def run_stages(
 
 # ---- what a run starts from ----------------------------------------------------------------------
 def author_plays(scene: Scene) -> Episodes:
-    """The warm start's episodes: both attempts as the author writes them."""
+    """The warm start's episodes: every attempt as the author writes it."""
     attempts = []
     for problem in scene.problems:
-        texts = world.write_attempts(scene.config, scene.rng, problem)
+        texts = world.write_attempts(scene.config, scene.rng, problem, scene.config.attempts)
         attempts.append([closed(scene.task, text) for text in texts])
     return scene.given(attempts)
 
@@ -459,7 +480,7 @@ def warm_start(config: Config) -> score.Stage:
         samples=1,
         learning_rate=config.warm_learning_rate,
         rewards=torch.ones_like,
-        betas=(0.0, 0.0),
+        betas=(0.0,) * config.attempts,
         supervised=True,
         collect=author_plays,
         weight_decay=0.01,
@@ -468,7 +489,7 @@ def warm_start(config: Config) -> score.Stage:
 
 def stages_of(config: Config) -> tuple[score.Stage, ...]:
     """The stages that follow the base model."""
-    if config.method == "score":
+    if config.method == "score" and config.attempts == 2:
         return score.stage_one(config), score.stage_two(config)
     from extras import methods
 
@@ -527,6 +548,11 @@ def limit_training(config: Config, task: Task) -> Task:
     return dataclasses.replace(task, train=train)
 
 
+def device_of(config: Config) -> torch.device:
+    """What was asked for; unsaid, the GPU where there is one."""
+    return torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
 def make_policy(config: Config, task: Task, device: torch.device) -> GPT:
     """The checkpoint of --init, or a small GPT with random weights. Here, and nowhere else, the
     dtype of the weights is decided."""
@@ -562,12 +588,13 @@ def check_positions(config: Config, policy: GPT, task: Task):
     for problem in task.train + task.test:
         lengths[problem.name or problem.question] = len(task.prompt_ids(problem))
     problem = max(lengths, key=lengths.get)
-    attempts = 2 * config.max_new_tokens + 1
-    needed = lengths[problem] + len(task.request_ids()) + attempts
+    attempts = config.attempts * config.max_new_tokens
+    between = (config.attempts - 1) * (len(task.request_ids()) + 1)  # 1: closes a cut attempt
+    needed = lengths[problem] + attempts + between
     if needed > policy.config.positions:
         raise BadInput(
-            f"{problem}: {needed} positions are needed (prompt {lengths[problem]}, two attempts of"
-            f" up to {config.max_new_tokens}), the model has {policy.config.positions}: lower"
+            f"{problem}: {needed} positions are needed (prompt {lengths[problem]},"
+            f" {config.attempts} attempts of up to {config.max_new_tokens}), the model has {policy.config.positions}: lower"
             " --max-new-tokens, or leave such problems out"
         )
 
@@ -590,7 +617,7 @@ def make_base_model(config: Config, policy: GPT, task: Task, clock: Counter):
 # ---- a run ---------------------------------------------------------------------------------------
 def run(config: Config):
     """The whole path: base model, stages, report."""
-    device = torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = device_of(config)
     torch.set_num_threads(config.threads)
     settings = config.run_settings()
     folder = Path(config.out) / f"{config.method}-seed{config.seed}"

@@ -149,8 +149,33 @@ def supervised_stage(config, name: str, rounds: int) -> Stage:
     )
 
 
+def more_attempts(config) -> dict[str, tuple[Stage, ...]]:
+    """SCoRe, its ablations and plain RL with more than two attempts (the paper's Appendix A.3).
+
+    Stage I comes once for each later attempt: attempt i is paid, and those before it are held at
+    the model that this stage starts from. Stage II pays all, each later one also for its change.
+    """
+    attempts = config.attempts
+    one = [stage_one(config)]
+    for last in range(3, attempts + 1):
+        betas = (config.beta2,) * (last - 1) + (config.beta1,)
+        next_one = replace(one[0], name=f"Stage I({last})", betas=betas, pinned_to_start=True)
+        one.append(next_one)
+    two = replace(stage_two(config), betas=(config.beta1,) * attempts)
+    plain = replace(two, rewards=partial(stage_two_rewards, alpha=0.0))
+    total = (attempts - 1) * config.stage_one_steps + config.stage_two_steps
+    return {
+        "score": (*one, two),
+        "score_without_bonus": (*one, plain),
+        "score_without_stage_one": (replace(two, steps=total),),
+        "multi_turn_rl": (replace(plain, name="RL", steps=total),),
+    }
+
+
 def table(config) -> dict[str, tuple[Stage, ...]]:
     """The stages of every method by its name. Methods of one stage have the steps of both."""
+    if config.attempts > 2:
+        return more_attempts(config)
     steps = config.stage_one_steps + config.stage_two_steps
     one = stage_one(config)
     two = stage_two(config)

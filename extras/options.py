@@ -163,6 +163,7 @@ class LearningOptions:
     """how it learns, and on what"""
 
     seed: int = option(0, "of base model, training problems and sampling", int, 0)
+    attempts: int = option(2, "attempts at a problem: 2 as in the paper, or 3 and more", int, 2, 10)
     temperature: float = option(1.0, "sampling temperature in training", float, 1e-3)
     gradient_clip: float = option(1.0, "largest norm of a step's gradient", float, 1e-9)
     micro_batch: int = option(128, "episodes per forward pass: memory, not gradients", int, 1)
@@ -383,6 +384,15 @@ def check_combinations(config: Config):
     require(
         trains or not config.train_problems,
         "--train-problems is not read without a step of training",
+    )
+    for_more = ("score", "score_without_bonus", "score_without_stage_one", "multi_turn_rl")
+    require(
+        config.attempts == 2 or config.method in for_more,
+        f"--attempts {config.attempts} is for {', '.join(for_more)}; {config.method} has two",
+    )
+    require(
+        config.attempts == 2 or config.task != "mbpp_r",
+        "--task mbpp_r has two attempts: the first is given",
     )
     require(
         config.verdict or config.careless == 0,

@@ -114,20 +114,23 @@ def evaluation(
 
 # ---- a step --------------------------------------------------------------------------------------
 def step_figures(
-    episodes: Episodes, r: Tensor, rewards: Tensor, changed: list[bool]
+    episodes: Episodes, r: Tensor, rewards: Tensor, changed: list[bool], turns: int = 2
 ) -> dict[str, float]:
     """What a step's episodes add up to, for its row of the CSV. Shares are of episodes; what
-    belongs to a turn ends in _t1, _t2.
+    belongs to a turn ends in _t1, _t2; it is nan for a turn, of `turns`, that was not played.
 
     accuracy is the mean of r (B, 2), correctness, which is reported; reward the mean of `rewards`
     (B, 2), which is optimised.
     """
     row = {}
-    for i, turn in enumerate(("t1", "t2")):
-        row[f"accuracy_{turn}"] = r[:, i].mean().item()
-        row[f"reward_{turn}"] = rewards[:, i].mean().item()
-        row[f"length_{turn}"] = (episodes.turn == i + 1).sum().item() / len(r)
-        row[f"truncated_{turn}"] = 1 - episodes.ended[:, i].float().mean().item()
+    for turn in range(1, turns + 1):
+        figures = dict.fromkeys(("accuracy", "reward", "length", "truncated"), math.nan)
+        if turn <= r.shape[1]:
+            figures["accuracy"] = r[:, turn - 1].mean().item()
+            figures["reward"] = rewards[:, turn - 1].mean().item()
+            figures["length"] = (episodes.turn == turn).sum().item() / len(r)
+            figures["truncated"] = 1 - episodes.ended[:, turn - 1].float().mean().item()
+        row |= {f"{name}_t{turn}": figure for name, figure in figures.items()}
     five = metrics(r)
     row["i_to_c"] = five["i_to_c"]
     row["c_to_i"] = five["c_to_i"]
@@ -136,23 +139,22 @@ def step_figures(
 
 
 def line(row: dict, steps: int) -> str:
-    """The row as one line to read. Where two figures stand together, they are turn 1 and turn 2."""
+    """The row as one line to read. Figures that stand together are those of turn 1, 2, ..."""
 
-    def both(name: str, form: str) -> str:
-        first = format(row[f"{name}_t1"], form)
-        second = format(row[f"{name}_t2"], form)
-        return f"{first} {second}"
+    def turns(name: str, form: str) -> str:
+        figures = [row[column] for column in row if column.startswith(f"{name}_t")]
+        return " ".join(format(figure, form) for figure in figures if not math.isnan(figure))
 
     parts = (
         f"{row['stage']:10} {row['step']:4}/{steps}",
-        f"right {both('accuracy', '.0%')}",
-        f"reward {both('reward', '.2f')}",
+        f"right {turns('accuracy', '.0%')}",
+        f"reward {turns('reward', '.2f')}",
         f"i->c {row['i_to_c']:.1%} c->i {row['c_to_i']:.1%}",
         f"same {row['unchanged']:.0%}",
-        f"KL {both('kl', '.3f')}",
-        f"log p {both('log_prob', '.2f')}",
-        f"length {both('length', '.1f')}",
-        f"cut {both('truncated', '.0%')}",
+        f"KL {turns('kl', '.3f')}",
+        f"log p {turns('log_prob', '.2f')}",
+        f"length {turns('length', '.1f')}",
+        f"cut {turns('truncated', '.0%')}",
         f"gradient {row['gradient_norm']:.2f}",
         f"{row['tokens_per_second']:,.0f} tok/s",
     )
@@ -190,18 +192,36 @@ def table(results: dict[str, dict]) -> str:
     same sampled at temperature 1 and, where training problems are limited, greedy on those; then
     the step whose weights the stage kept."""
     limited = any("train" in result for result in results.values())
-    short = heading(SHORT_COLUMNS)
-    lines = [f"{'':12}{heading(GREEDY_COLUMNS)}  |  T=1:{short}"]
+    first = next(iter(results.values()))["greedy"]
+    long_columns = with_later_attempts(GREEDY_COLUMNS, first)
+    short_columns = with_later_attempts(SHORT_COLUMNS, first)
+    short = heading(short_columns)
+    lines = [f"{'':12}{heading(long_columns)}  |  T=1:{short}"]
     if limited:
         lines[0] += f"  |  train:{short}  |  kept step"
     for name, result in results.items():
-        line = f"{name:12}{cells(result['greedy'], GREEDY_COLUMNS)}"
-        line += f"  |      {cells(result['sampled'], SHORT_COLUMNS)}"
+        line = f"{name:12}{cells(result['greedy'], long_columns)}"
+        line += f"  |      {cells(result['sampled'], short_columns)}"
         if limited:
-            line += f"  |        {cells(result['train'], SHORT_COLUMNS)}"
+            line += f"  |        {cells(result['train'], short_columns)}"
             line += f"  |  {result.get('kept_step', ''):>9}"
         lines.append(line)
     return "\n".join(lines)
+
+
+def with_later_attempts(columns: tuple, result: dict[str, float]) -> tuple:
+    """The columns, and behind that of attempt 2 one for each attempt after it, if there are any.
+
+    >>> with_later_attempts(SHORT_COLUMNS, {"accuracy_t1": 0, "accuracy_t2": 0, "accuracy_t3": 0})[2]
+    ('t3', 7, 'accuracy_t3')
+    """
+    title, width, second = columns[1]
+    later = []
+    for name in result:
+        turn = name.removeprefix("accuracy_t")
+        if turn.isdigit() and int(turn) > 2:
+            later.append((title.replace("2", turn), width, name))
+    return (*columns[:2], *later, *columns[2:])
 
 
 def heading(columns) -> str:
@@ -257,13 +277,13 @@ def prospect(sampled: dict[str, float]) -> str:
 
 
 # ---- curves --------------------------------------------------------------------------------------
-PANELS = (  # title, columns of the CSV
-    ("accuracy of sampled episodes", ("accuracy_t1", "accuracy_t2")),
+PANELS = (  # title, columns of the CSV; what ends in _t stands for that of every attempt
+    ("accuracy of sampled episodes", ("accuracy_t",)),
     ("answers that change", ("i_to_c", "c_to_i")),
     ("share of repeated answers", ("unchanged",)),
-    ("KL to the base model, nats per attempt", ("kl_t1", "kl_t2")),
+    ("KL to the base model, nats per attempt", ("kl_t",)),
 )
-COLOURS = ("tab:blue", "tab:red")
+COLOURS = ("tab:blue", "tab:red", "tab:green", "tab:purple", "tab:brown", "tab:pink", "tab:grey")
 
 
 def draw_curves(history: list[dict], results: dict[str, dict], path: Path):
@@ -280,16 +300,31 @@ def draw_curves(history: list[dict], results: dict[str, dict], path: Path):
     ends = stage_ends(history)
     stages = dict.fromkeys(row["stage"] for row in history)  # each once, in order
     for panel, (title, names) in zip(panels.flat, PANELS):
-        for name, colour in zip(names, COLOURS):
+        for name, colour in zip(columns_of(history, names), COLOURS):
             draw_column(panel, history, name, colour)
             if name.startswith("accuracy"):
                 draw_evaluations(panel, ends, results, name, colour)
         for end in ends[:-1]:
             panel.axvline(end, color="grey", linestyle=":")
         panel.set(title=title, xlabel=f"step ({', then '.join(stages)})")
-        panel.legend(frameon=False, fontsize=8)
+        if history:
+            panel.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
+
+
+def columns_of(history: list[dict], names: tuple[str, ...]) -> list[str]:
+    """The columns of the CSV by these names, those of every attempt where a name ends in _t.
+
+    >>> columns_of([{"step": 1, "kl_t1": 0.0, "kl_t2": 0.1}], ("step", "kl_t"))
+    ['step', 'kl_t1', 'kl_t2']
+    """
+    found = []
+    for row in history[:1]:  # none, where nothing was trained
+        for name in names:
+            of_attempts = [column for column in row if column.startswith(name)]
+            found += of_attempts if name.endswith("_t") else [name]
+    return found
 
 
 def stage_ends(history: list[dict]) -> list[int]:

@@ -1,7 +1,7 @@
 """Bugs planted one at a time: does a test notice?
 
     python tests/mutations.py                       # all of them, two side by side: shows survivors
-    python tests/mutations.py --only reference      # those whose name or file holds a text
+    python tests/mutations.py --only reference      # those whose name, file or test holds a text
     python tests/mutations.py --share 0.1 --seed 3  # a random tenth
 
 What this file is not: it tests nothing itself. A row of tests/mutations.jsonl is a bug's name, a
@@ -60,7 +60,7 @@ def mutated(text: str, mutation: Mutation) -> str:
 
 def chosen(mutations: list[Mutation], only: str, share: float, seed: int) -> list[Mutation]:
     """Those whose name or file holds a text, and of these a random share (at least one)."""
-    found = [row for row in mutations if only in row.bug or only in row.file]
+    found = [row for row in mutations if any(only in x for x in (row.bug, row.file, row.test))]
     count = max(1, round(share * len(found))) if found else 0
     return random.Random(seed).sample(found, count)
 
@@ -144,7 +144,7 @@ def run_part(rows: list[Mutation]) -> int:
 def main():
     """Run the table; the exit status is 1 if a bug survived or a row does not fit the source."""
     parser = argparse.ArgumentParser("mutations.py", description=__doc__.split("\n")[0])
-    parser.add_argument("--only", default="", help="bugs whose name or file holds this text")
+    parser.add_argument("--only", default="", help="bugs whose name, file or test holds this text")
     parser.add_argument("--share", type=float, default=1.0, help="a random share of them")
     parser.add_argument("--seed", type=int, default=0, help="which share")
     parser.add_argument("--jobs", type=int, default=2, help="side by side")

@@ -145,12 +145,13 @@ def test_a_condition_that_never_holds_gives_zero(rows, empty):
 
 
 def test_of_many_attempts_the_first_and_the_last_count():
-    """Catches a middle attempt that is reported: with three, it is on the way."""
+    """Catches a delta, or a change, to a middle attempt: with three, it is on the way."""
     attempts = []
     for answers in (("4", "5", "3"), ("3", "4", "3")):
         attempts.append([text(answer, "") for answer in answers])
     found = metrics(torch.tensor([[0, 0, 1], [1, 0, 1]]), attempts)
-    assert (found["accuracy_t1"], found["accuracy_t2"]) == (0.5, 1.0)
+    accuracies = [found[f"accuracy_t{turn}"] for turn in (1, 2, 3)]
+    assert accuracies == [0.5, 0.0, 1.0] and found["delta"] == 0.5
     assert (found["i_to_c"], found["c_to_i"]) == (0.5, 0.0)
     assert found["changed"] == 0.5 and found["rewrite_if_right"] == 0.0
 
