@@ -40,7 +40,8 @@ from extras.sandbox import extract_code, judge
 from rewards import MAX_CHARS, extract_answer
 from world import END, HELD_OUT_BYTES, BadInput, Chat, Problem, Task
 
-TASKS = ("math", "gsm8k", "mbpp", "humaneval", "mbpp_r")  # what can be read and tested
+OF_ANSWERS = ("math", "gsm8k")  # right by their final answer, not by tests
+TASKS = (*OF_ANSWERS, "mbpp", "humaneval", "mbpp_r")  # what can be read and tested
 PLAIN = Chat(start="", user="\n\n", model="\n\nSolution: ", end=END)  # where a model has no markers
 
 # ---- the words of the turns ----------------------------------------------------------------------
@@ -658,6 +659,18 @@ def task_of(path: Path, rows: list[Row]) -> str:
     return kinds[0]
 
 
+def kinds_of(task: str) -> dict[str, str]:
+    """Of what kind the rows are that a task trains on, and those that it tests.
+
+    >>> kinds_of("humaneval")
+    {'train': 'mbpp', 'test': 'humaneval'}
+    """
+    return {
+        "train": task if task in OF_ANSWERS else "mbpp",
+        "test": "mbpp" if task == "mbpp_r" else task,
+    }
+
+
 def choose(
     rows: list[Row],
     kind: str,
@@ -696,7 +709,7 @@ def too_few(path: Path, rows: list[Row], split: str, kind: str, chosen: str, mis
     advice = ""
     if split == "train":
         advice = "; to evaluate only: --init CHECKPOINT --stage-one-steps 0 --stage-two-steps 0"
-    elif kind in ("math", "gsm8k"):
+    elif kind in OF_ANSWERS:
         advice = "; a file with test in its name is tested, of one without a split's name a fifth"
     unanswered = f" ({missing} rows have no answer)" if missing else ""
     return BadInput(
@@ -734,14 +747,10 @@ def read_problems(
     rows = read_rows(path, bad)
     task = task or task_of(path, rows)
     different = without_copies(with_answers(rows, unanswered), copies)
-    of_answers = task in ("math", "gsm8k")
-    kinds = {
-        "train": task if of_answers else "mbpp",
-        "test": "mbpp" if task == "mbpp_r" else task,
-    }
+    kinds = kinds_of(task)
     train = choose(different, kinds["train"], "train", levels, subjects, seed)
     test = choose(different, kinds["test"], "test", levels, subjects, seed)
-    if not of_answers:
+    if task not in OF_ANSWERS:
         train = runnable(train, timeout, bad)
         test = runnable(test, timeout, bad)
     if task == "mbpp_r":
@@ -750,15 +759,13 @@ def read_problems(
         count = "1 bad row" if len(bad) == 1 else f"{len(bad)} bad rows"
         raise BadInput(f"{bad[0]}; {count} in all, --skip-bad-rows goes on without")
     check_subjects(path, rows, subjects)
+    chosen = f"levels {levels or 'all'} and subjects {subjects or 'all'}"
     for split, problems in (("train", train), ("test", test)):
         if not problems and (trains or split == "test"):
-            chosen = f"levels {levels or 'all'} and subjects {subjects or 'all'}"
             raise too_few(path, rows, split, kinds[split], chosen, len(unanswered))
     if say:
-        say(
-            f"{path}: {len(train):,} training and {len(test):,} test problems,"
-            f" {len(bad)} bad rows left out"
-        )
+        counts = f"{len(train):,} training and {len(test):,} test problems"
+        say(f"{path}: {counts}, {len(bad)} bad rows left out")
         for line in file_lines(path, rows, train, test, seed) + left_lines(bad, unanswered, copies):
             say(f"    {line}")
     return train, test, bad + unanswered + copies
