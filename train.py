@@ -272,7 +272,7 @@ def evaluate(config: Config, policy: GPT, task: Task, name: str) -> dict:
     attempts = play_all(config, policy, task, test, 1.0, f"{name}, sampled")
     result["sampled"] = measure(task, test, attempts)
     if task.train:
-        train = task.train[: config.eval_problems]
+        train = world.fixed_sample(task.train, config.eval_problems)
         attempts = play_all(config, policy, task, train, 0.0, f"{name}, training problems")
         result["train"] = measure(task, train, attempts)
     return result
@@ -509,7 +509,7 @@ def make_task(config: Config, trains: bool) -> Task:
         return world.world_task(config, config.eval_problems, tokenizer, chat)
     from extras import datasets
 
-    train, test, bad = datasets.read_problems(
+    train, all_test, _ = datasets.read_problems(
         Path(config.data),
         config.task,
         config.levels,
@@ -518,16 +518,16 @@ def make_task(config: Config, trains: bool) -> Task:
         config.skip_bad_rows,
         config.timeout,
         trains,
+        say=print,
     )
-    print(
-        f"{config.data}: {len(train):,} training and {len(test):,} test problems,"
-        f" {len(bad)} bad rows left out"
-    )
-    for reason in bad[:10]:
-        print(f"    {reason}")
-    if not test[0].tests and config.timeout != Config.timeout:
-        raise BadInput("--timeout is not read with MATH: no program is run there")
-    test = test[: config.eval_problems]
+    if not all_test[0].tests and config.timeout != Config.timeout:
+        raise BadInput("--timeout is not read with MATH or GSM8K: no program is run there")
+    test = world.fixed_sample(all_test, config.eval_problems)
+    if len(test) < len(all_test):
+        print(
+            f"evaluated on {len(test):,} of {len(all_test):,} test problems, a random sample by a"
+            " hash of their text: the same for every seed (--eval-problems)"
+        )
     critique = config.method == "prompt"
     return datasets.chat_task(train, test, tokenizer, chat, critique, config.timeout)
 

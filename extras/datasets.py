@@ -1,4 +1,4 @@
-r"""Problems that are read from files: MATH, MBPP, HumanEval, and MBPP-R (the repair of wrong
+r"""Problems that are read from files: MATH, GSM8K, MBPP, HumanEval, and MBPP-R (the repair of wrong
 programs); the words in which they are asked.
 
 What this file is not: it downloads nothing, grades nothing (rewards.py, and extras/sandbox.py for
@@ -7,32 +7,41 @@ programs), and knows no model. The problems that are made, not read, are in worl
 A row of a file becomes a Problem; what else the row says (what it is of, its split, its level)
 stands beside it in a Row, until read_problems has chosen what to train on and what to test:
 
-    train, test, bad = read_problems(Path("MATH"), levels=(1, 2), subjects=("algebra",))
-    train, test, bad = read_problems(Path("programs"), task="mbpp")   # mbpp.jsonl is in there
+    train, test, left_out = read_problems(Path("MATH"), levels=(1, 2), subjects=("algebra",))
+    train, test, left_out = read_problems(Path("programs"), task="mbpp")  # mbpp.jsonl is in there
     task = chat_task(train, test)                    # all that the loop needs to know of a domain
 
 Where the rows come with a split it is kept. Where they do not, a fifth is held out by a hash of the
 text, the same in every process. No problem is ever in both splits, under whatever spacing.
+
+A copy, and a row without an answer, is counted and left out: the other rows are as good without it.
+A row that cannot be read, or whose answer is of a wrong kind, says that something is wrong with the
+whole file, and stops the run.
 """
 
+import codecs
 import functools
 import gzip
 import hashlib
 import json
+import math
 import re
 import unicodedata
 import zlib
+from collections import Counter
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Callable, Iterable, Iterator
 
 import tiktoken
 
 from extras.sandbox import extract_code, judge
-from rewards import extract_answer
+from rewards import MAX_CHARS, extract_answer
 from world import END, HELD_OUT_BYTES, BadInput, Chat, Problem, Task
 
-TASKS = ("math", "mbpp", "humaneval", "mbpp_r")  # what can be read and tested
+OF_ANSWERS = ("math", "gsm8k")  # right by their final answer, not by tests
+TASKS = (*OF_ANSWERS, "mbpp", "humaneval", "mbpp_r")  # what can be read and tested
 PLAIN = Chat(start="", user="\n\n", model="\n\nSolution: ", end=END)  # where a model has no markers
 
 # ---- the words of the turns ----------------------------------------------------------------------
@@ -114,9 +123,30 @@ def chat_task(
 
 
 # ---- files to rows -------------------------------------------------------------------------------
+SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
+LFS = b"version https://git-lfs.github.com/spec/"  # how a Git LFS pointer begins
+SPLITS = {  # the words of a name that name a split, as on the Hugging Face Hub
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "eval": "test",
+    "evaluation": "test",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+}
+
+
 def find_files(path: Path) -> list[Path]:
     """The JSON files of a folder, or the one file. BadInput where there is nothing to read."""
-    files = [path] if path.is_file() else sorted(path.rglob("*.*"))
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:
+        reason = reason_of(error)
+        raise BadInput(f"--data {path}: {reason}; a folder or a JSON file is needed") from error
+    files = sorted(path.rglob("*.*")) if path.is_dir() else [path]
     for file in files:
         if file.suffix == ".parquet":
             lines = file.with_suffix(".jsonl")
@@ -124,36 +154,34 @@ def find_files(path: Path) -> list[Path]:
                 f'{file}: make JSON lines of it first: python -c "import pandas;'
                 f" pandas.read_parquet('{file}').to_json('{lines}', orient='records', lines=True)\""
             )
-    found = [file for file in files if file.name.endswith((".json", ".jsonl", ".jsonl.gz"))]
+    found = [file for file in files if file.name.endswith(SUFFIXES) and not file.is_dir()]
     if not found:
         raise BadInput(f"--data {path}: no .json or .jsonl(.gz) file there")
     return found
 
 
-def split_in_name(file: Path, path: Path) -> str:
-    """ "train" or "test": what a folder on the way from `path`, or the file, is called; else ""."""
-    on_the_way = file.relative_to(path).parts if path.is_dir() else (file.name,)
-    for part in on_the_way:
-        name = part.split(".")[0]
-        if name in ("train", "test"):
-            return name
-    return ""
+def reason_of(error: Exception) -> str:
+    """What the system said of a file, without its name."""
+    return getattr(error, "strerror", None) or str(error)
 
 
-def data_rows(path: Path) -> Iterator[tuple[str, bytes, str]]:
-    """(place, raw bytes, "train" or "test" or "") of every row of a MATH folder, where a file is a
-    row, or of JSON-lines files. Raises BadInput where there is nothing to read."""
-    for file in find_files(path):
-        split = split_in_name(file, path)
+def read_file(file: Path) -> bytes:
+    """The content of a data file, unpacked and without a byte-order mark. BadInput where it is
+    none."""
+    if file.exists() and not file.is_file():  # to open a pipe would wait for ever
+        raise BadInput(f"{file}: not a file (a pipe or a device)")
+    try:
         content = file.read_bytes()
-        if file.suffix == ".json":
-            yield str(file), content, split
-            continue
-        if file.suffix == ".gz":
-            content = unpack(file, content)
-        for number, line in enumerate(content.splitlines(), start=1):
-            if line.strip():
-                yield f"{file}:{number}", line, split
+    except OSError as error:
+        raise BadInput(f"{file}: cannot be read ({reason_of(error)})") from error
+    if content.startswith(LFS):
+        raise BadInput(
+            f"{file}: a Git LFS pointer in place of the data: run `git lfs pull` where it was"
+            " cloned, or download the file itself"
+        )
+    if file.suffix == ".gz":
+        content = unpack(file, content)
+    return content.removeprefix(codecs.BOM_UTF8)
 
 
 def unpack(file: Path, content: bytes) -> bytes:
@@ -164,14 +192,75 @@ def unpack(file: Path, content: bytes) -> bytes:
         raise BadInput(f"{file}: not a whole gzip file ({error})") from error
 
 
+def split_in_names(names: Iterable[str]) -> str:
+    """The split that the first of these names with one in it names: "train", "test", "validation";
+    "" if none does. BadInput where a name holds two.
+
+    >>> split_in_names(["math", "train-00000-of-00001.jsonl"]), split_in_names(["latest.jsonl"])
+    ('train', '')
+    """
+    for name in names:
+        words = re.split(r"[^a-z]+", name.lower())
+        splits = sorted({SPLITS[word] for word in words if word in SPLITS})
+        if len(splits) > 1:
+            raise BadInput(f"--data: {name!r} names two splits ({' and '.join(splits)}): rename it")
+        if splits:
+            return splits[0]
+    return ""
+
+
+def splits_of(files: list[Path], path: Path) -> dict[Path, str]:
+    """The split of each file, by the folders on the way from `path` and its name; "" if none is
+    named. Validation rows are tested where there are no others to test, and never trained on."""
+    splits = {}
+    for file in files:
+        on_the_way = file.relative_to(path).parts if path.is_dir() else (file.name,)
+        splits[file] = split_in_names(on_the_way)
+    if "test" not in splits.values() and "" not in splits.values():
+        for file, split in splits.items():
+            splits[file] = "test" if split == "validation" else split
+    return splits
+
+
+def rows_in(file: Path, content: bytes) -> Iterator[tuple[str, bytes]]:
+    """(place, raw bytes) of every row, whatever the file is called: the members of a JSON list,
+    JSON lines, or a file that is one row, as in the original MATH."""
+    lines = content.splitlines()
+    is_json = file.name.removesuffix(".gz").endswith(".json")
+    whole = None  # where it is not one JSON value
+    try:
+        if is_json or content.lstrip().startswith(b"["):
+            whole = json.loads(content)
+    except (ValueError, RecursionError):
+        # A row's place and what is wrong with it are said by read_row, line by line.
+        is_json = not all(line.lstrip().startswith(b"{") for line in lines if line.strip())
+    if isinstance(whole, list):
+        for number, member in enumerate(whole, start=1):
+            yield f"{file}:{number}", json.dumps(member).encode()
+    elif is_json:
+        yield str(file), content
+    else:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield f"{file}:{number}", line
+
+
+def data_rows(path: Path) -> Iterator[tuple[str, bytes, str]]:
+    """(place, raw bytes, split or "") of every row of a folder or a file. Raises BadInput where
+    there is nothing to read."""
+    for file, split in splits_of(find_files(path), path).items():
+        for place, raw in rows_in(file, read_file(file)):
+            yield place, raw, split
+
+
 # ---- rows to problems ----------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Row:
     """A problem, and what its row says of it."""
 
     problem: Problem
-    kind: str  # what it is of: "math", "mbpp" or "humaneval"
-    split: str  # "train" or "test", another of MBPP's, or "": to be drawn
+    kind: str  # what it is of: "math", "gsm8k", "mbpp" or "humaneval"
+    split: str  # "train", "test", "validation", MBPP's "prompt", or "": to be drawn
     level: int = 0  # of MATH; 0 if unknown
     subject: str = ""  # of MATH
 
@@ -179,23 +268,53 @@ class Row:
 def read_row(place: str, raw: bytes, split: str) -> Row:
     """One row; its fields say what it is of. `split` is what its file says. Raises ValueError
     saying what is wrong where."""
-    try:
-        row = json.loads(unicodedata.normalize("NFC", raw.decode("utf-8")))
-    except UnicodeDecodeError as error:
-        reason = f"{error.reason} at byte {error.start}"
-        raise ValueError(f"{place}: not UTF-8 text ({reason})") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{place}: not JSON ({error})") from error
-    if not isinstance(row, dict):
-        row = {}
+    row = fields_of(place, raw)
     if "entry_point" in row or "canonical_solution" in row:
         return Row(human_eval_problem(place, row), "humaneval", "test")  # all of it is for tests
     if "test_list" in row or "code" in row:
         return Row(mbpp_problem(place, row), "mbpp", mbpp_split(row.get("task_id"), split))
+    if "question" in row and "problem" not in row:
+        return Row(gsm8k_problem(place, row), "gsm8k", split)
     problem = math_problem(place, row)
-    level = re.search(r"\d+", str(row.get("level", "")))
+    if not split:  # MATH-500's rows say where in MATH they stood: "test/algebra/1.json"
+        split = split_in_names(str(row.get("unique_id", "")).split("/")[:-1])
+    level = re.search(r"\d{1,9}", str(row.get("level", "")))
     subject = row.get("type") or row.get("subject") or ""
     return Row(problem, "math", split, int(level[0]) if level else 0, subject_key(str(subject)))
+
+
+def fields_of(place: str, raw: bytes) -> dict[str, Any]:
+    """The fields of a row, none if it is no JSON object. Raises ValueError where it is no JSON."""
+    try:
+        row = composed(json.loads(raw.decode("utf-8")))
+    except UnicodeDecodeError as error:
+        reason = f"{error.reason} at byte {error.start}"
+        raise ValueError(f"{place}: not UTF-8 text ({reason})") from error
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])
+        raise ValueError(f"{place}: half a character, {half}, stands alone") from error
+    except RecursionError as error:
+        raise ValueError(f"{place}: brackets too deep for a row of data") from error
+    except ValueError as error:  # of Python's own, too: a number of 5,000 digits
+        raise ValueError(f"{place}: not JSON ({error})") from error
+    return row if isinstance(row, dict) else {}
+
+
+def composed(value):
+    """A JSON value with every text in NFC, as tokenizers expect it. After json.loads, since a mark
+    may be escaped. Raises UnicodeEncodeError where a text is none that UTF-8 can hold.
+
+    >>> composed({"text": ["e\u0301"]}) == {"text": ["\u00e9"]}
+    True
+    """
+    if isinstance(value, str):
+        value.encode()
+        return unicodedata.normalize("NFC", value)
+    if isinstance(value, list):
+        return [composed(member) for member in value]
+    if isinstance(value, dict):
+        return {name: composed(member) for name, member in value.items()}
+    return value
 
 
 def subject_key(name: str) -> str:
@@ -218,21 +337,89 @@ def text_in(place: str, row: dict, *fields: str) -> str:
     raise ValueError(f"{place}: no text in field {names}")
 
 
+def given_text(place: str, row: dict, name: str) -> str:
+    """A field that may be missing: its text, else "". Raises ValueError where it holds something
+    else."""
+    text = row.get(name)
+    if text is not None and not isinstance(text, str):
+        raise ValueError(f"{place}: field {name!r} holds {excerpt(text)}, not text")
+    return text or ""
+
+
+def excerpt(value) -> str:
+    """A JSON value as it stands in a message: the beginning of it."""
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:40] + "..."
+
+
 # ---- MATH
 def math_problem(place: str, row: dict) -> Problem:
     """A row of MATH. Its field `answer` counts; where there is none, the last box of the solution
-    does."""
-    question = str(row.get("problem") or "")
+    does; without either, the answer is ""."""
+    question = given_text(place, row, "problem")
     if not question.strip():
-        raise ValueError(f"{place}: the row has no problem text (field 'problem')")
-    solution = str(row.get("solution") or "")
-    answer = row.get("answer")
-    if answer in (None, ""):
-        answer = extract_answer(solution)
-    if answer is None or not str(answer).strip():
-        raise ValueError(f"{place}: no field 'answer', and no \\boxed{{}} in the solution")
+        raise ValueError(
+            f"{place}: the row has no problem text (field 'problem', or GSM8K's 'question')"
+        )
+    solution = given_text(place, row, "solution")
+    answer = given_answer(place, row.get("answer")) or boxed(solution)
     solution = solution or f"\\boxed{{{answer}}}"
-    return Problem(question, str(answer), solution=solution, name=place)
+    return Problem(question, answer, solution=solution, name=place)
+
+
+def given_answer(place: str, answer) -> str:
+    """The field `answer` as text, a number as plain digits; "" where there is none. Raises
+    ValueError where no answer could be right by it: a list, NaN, a whole solution."""
+    if isinstance(answer, float) and math.isfinite(answer):
+        return format(Decimal(repr(answer)), "f")  # 0.0000001, not 1e-07
+    if answer is None or type(answer) in (int, str):
+        text = "" if answer is None else str(answer).strip()
+    else:
+        raise ValueError(f"{place}: field 'answer' holds {excerpt(answer)}, not text or a number")
+    if "####" in text or "\\boxed" in text or len(text) > MAX_CHARS:
+        raise ValueError(
+            f"{place}: field 'answer' holds a whole solution: MATH has it in 'solution', GSM8K has"
+            " its problem in 'question'"
+        )
+    return text
+
+
+def boxed(solution: str) -> str:
+    r"""What the last box of a reference solution holds, "" if nothing. As in TeX, a box without
+    braces holds the next sign, which two rows of MATH rely on.
+
+    >>> boxed(r"It is $\boxed{12}$."), boxed(r"It is $\boxed 2$."), boxed(r"It is $\boxed{}$.")
+    ('12', '2', '')
+    """
+    answer = extract_answer(solution)
+    bare = re.search(r"\\boxed\s+(\w)(?!.*\\boxed)", solution, re.DOTALL)
+    if answer is None and bare:
+        return bare[1]
+    return answer or ""
+
+
+# ---- GSM8K
+NUMBER = re.compile(r"-?\d+(\.\d+)?")
+CALCULATION = re.compile(r"<<[^<>]*>>")  # 2 * 3 = <<2*3=6>>6: for a calculator, not for a reader
+
+
+def gsm8k_problem(place: str, row: dict) -> Problem:
+    r"""A row of GSM8K: its answer is the number after the last ####, "" where there is none. The
+    solution is what stands before, and boxes it, as the prompt asks.
+
+    >>> row = {"question": "Twice $900?", "answer": "2*900 = $<<2*900=1800>>1800.\n#### 1,800"}
+    >>> problem = gsm8k_problem("here", row)
+    >>> problem.answer, problem.solution
+    ('1800', '2*900 = $1800.\n\\boxed{1800}')
+    """
+    question = text_in(place, row, "question")
+    worked, mark, number = given_text(place, row, "answer").rpartition("####")
+    number = number.strip() if mark else ""
+    answer = number.replace(",", "").lstrip("$")
+    if answer and not NUMBER.fullmatch(answer):
+        raise ValueError(f"{place}: what follows '####' is no number: {excerpt(number)}")
+    solution = CALCULATION.sub("", worked).strip() + f"\n\\boxed{{{answer}}}"
+    return Problem(question, answer, solution=solution, name=place)
 
 
 # ---- MBPP
@@ -429,7 +616,22 @@ def read_rows(path: Path, bad: list[str]) -> list[Row]:
     return sorted(rows, key=lambda row: row.split != "test")
 
 
-def without_copies(rows: list[Row], bad: list[str]) -> list[Row]:
+def with_answers(rows: list[Row], left_out: list[str]) -> list[Row]:
+    """The rows but for those without an answer or tests."""
+    answered = []
+    for row in rows:
+        if row.problem.answer or row.problem.tests:
+            answered.append(row)
+        elif row.kind == "gsm8k":
+            left_out.append(f"{row.problem.name}: no number after '####' in field 'answer'")
+        else:
+            left_out.append(
+                f"{row.problem.name}: no field 'answer', and no \\boxed{{}} in the solution"
+            )
+    return answered
+
+
+def without_copies(rows: list[Row], left_out: list[str]) -> list[Row]:
     """The rows but for those that ask what an earlier one asks. As the test split stands first, it
     keeps its rows, and the copy in training goes."""
     places: dict[str, str] = {}
@@ -437,7 +639,7 @@ def without_copies(rows: list[Row], bad: list[str]) -> list[Row]:
     for row in rows:
         key = squeeze(row.problem.question)
         if key in places:
-            bad.append(f"{row.problem.name}: the same problem as {places[key]}")
+            left_out.append(f"{row.problem.name}: the same problem as {places[key]}")
         else:
             places[key] = row.problem.name
             different.append(row)
@@ -455,6 +657,18 @@ def task_of(path: Path, rows: list[Row]) -> str:
         names = "+".join(kinds)
         raise BadInput(f"--data {path}: rows of {names}; say with --task which to take")
     return kinds[0]
+
+
+def kinds_of(task: str) -> dict[str, str]:
+    """Of what kind the rows are that a task trains on, and those that it tests.
+
+    >>> kinds_of("humaneval")
+    {'train': 'mbpp', 'test': 'humaneval'}
+    """
+    return {
+        "train": task if task in OF_ANSWERS else "mbpp",
+        "test": "mbpp" if task == "mbpp_r" else task,
+    }
 
 
 def choose(
@@ -479,6 +693,31 @@ def choose(
     return chosen
 
 
+def check_subjects(path: Path, rows: list[Row], subjects: tuple[str, ...]):
+    """BadInput if no row is of one of these subjects: one that is misspelt would be missing in
+    silence."""
+    known = sorted({row.subject for row in rows if row.subject})
+    for subject in subjects:
+        if subject_key(subject) not in known:
+            there_are = ", ".join(known) or "none"
+            raise BadInput(f"--data {path}: no --subjects {subject!r}; there are: {there_are}")
+
+
+def too_few(path: Path, rows: list[Row], split: str, kind: str, chosen: str, missing: int):
+    """The BadInput of a split that holds no problem: what there is, and what to do."""
+    known = ", ".join(sorted({row.subject or row.kind for row in rows})) or "no rows"
+    advice = ""
+    if split == "train":
+        advice = "; to evaluate only: --init CHECKPOINT --stage-one-steps 0 --stage-two-steps 0"
+    elif kind in OF_ANSWERS:
+        advice = "; a file with test in its name is tested, of one without a split's name a fifth"
+    unanswered = f" ({missing} rows have no answer)" if missing else ""
+    return BadInput(
+        f"--data {path}: no {split} problem of {kind} left with {chosen}; there are:"
+        f" {known}{unanswered}{advice}"
+    )
+
+
 def read_problems(
     path: Path,
     task: str | None = None,
@@ -488,28 +727,30 @@ def read_problems(
     skip_bad_rows: bool = False,
     timeout: float = 5.0,
     trains: bool = True,
+    say: Callable[[str], object] | None = None,
 ) -> tuple[list[Problem], list[Problem], list[str]]:
-    """Training problems, test problems, and what is wrong with each row left out.
+    """Training problems, test problems, and why each row that is left out is.
 
     The split is MBPP's own by its ids, HumanEval is all test, else the folder's; rows without one
     are split by a hash of seed and text, a fifth to test. `task` names what is tested (None: as the
-    rows are); programs are trained on MBPP's rows. No levels or subjects: all of them.
+    rows are); programs are trained on MBPP's rows. No levels or subjects: all of them. `say` gets
+    the lines that tell which file went where.
 
-    A problem that stands in both splits, or twice in one, is a bad row, and so is a program's
-    problem whose solution fails its own tests (within `timeout` seconds). Raises BadInput at any
-    bad row unless skip_bad_rows, and where nothing is left to test or, if it `trains`, to train on.
+    A problem that stands in both splits, or twice in one, and a row without an answer are left out.
+    A bad row is one that cannot be read, or whose answer cannot be one, or whose program fails its
+    own tests (within `timeout` seconds). Raises BadInput at any bad row unless skip_bad_rows, at a
+    subject that no row is of, and where nothing is left to test or, if it `trains`, to train on.
     """
     bad: list[str] = []
+    unanswered: list[str] = []
+    copies: list[str] = []
     rows = read_rows(path, bad)
     task = task or task_of(path, rows)
-    different = without_copies(rows, bad)
-    kinds = {
-        "train": "math" if task == "math" else "mbpp",
-        "test": "mbpp" if task == "mbpp_r" else task,
-    }
+    different = without_copies(with_answers(rows, unanswered), copies)
+    kinds = kinds_of(task)
     train = choose(different, kinds["train"], "train", levels, subjects, seed)
     test = choose(different, kinds["test"], "test", levels, subjects, seed)
-    if task != "math":
+    if task not in OF_ANSWERS:
         train = runnable(train, timeout, bad)
         test = runnable(test, timeout, bad)
     if task == "mbpp_r":
@@ -517,11 +758,56 @@ def read_problems(
     if bad and not skip_bad_rows:
         count = "1 bad row" if len(bad) == 1 else f"{len(bad)} bad rows"
         raise BadInput(f"{bad[0]}; {count} in all, --skip-bad-rows goes on without")
+    check_subjects(path, rows, subjects)
+    chosen = f"levels {levels or 'all'} and subjects {subjects or 'all'}"
     for split, problems in (("train", train), ("test", test)):
         if not problems and (trains or split == "test"):
-            known = ", ".join(sorted({row.subject or row.kind for row in rows}))
-            raise BadInput(
-                f"--data {path}: no {split} problem of {kinds[split]} left with levels"
-                f" {levels or 'all'} and subjects {subjects or 'all'}; there are: {known}"
-            )
-    return train, test, bad
+            raise too_few(path, rows, split, kinds[split], chosen, len(unanswered))
+    if say:
+        counts = f"{len(train):,} training and {len(test):,} test problems"
+        say(f"{path}: {counts}, {len(bad)} bad rows left out")
+        for line in file_lines(path, rows, train, test, seed) + left_lines(bad, unanswered, copies):
+            say(f"    {line}")
+    return train, test, bad + unanswered + copies
+
+
+# ---- what is said of them ------------------------------------------------------------------------
+def file_lines(
+    path: Path, rows: list[Row], train: list[Problem], test: list[Problem], seed: int
+) -> list[str]:
+    """Which file went to which split: a line a file. A folder of files of one row each, as the
+    original MATH has them, is one line."""
+    there = Counter(file_of(row.problem, path) for row in rows)
+    to_train = Counter(file_of(problem, path) for problem in train)
+    to_test = Counter(file_of(problem, path) for problem in test)
+    drawn = {file_of(row.problem, path) for row in rows if not row.split}
+    lines = []
+    for file in sorted(there):
+        how = f" (drawn by a hash, --seed {seed})" if file in drawn else ""
+        lines.append(
+            f"{file}: {there[file]:,} read, {to_train[file]:,} to train on,"
+            f" {to_test[file]:,} to test{how}"
+        )
+    return lines
+
+
+def file_of(problem: Problem, path: Path) -> str:
+    """The file in which a problem stands, seen from `path`.
+
+    >>> file_of(Problem("1 + 1?", "2", name="MATH/train.jsonl:3"), Path("MATH"))
+    'train.jsonl'
+    >>> file_of(Problem("1 + 1?", "2", name="MATH/train/algebra/3.json"), Path("MATH"))
+    'train/algebra/*.json'
+    """
+    file, _, number = problem.name.rpartition(":")
+    place = Path(file) if number.isdigit() else Path(problem.name).with_name("*.json")
+    return place.name if place.parent == path.parent else str(place.relative_to(path))
+
+
+def left_lines(bad: list[str], unanswered: list[str], copies: list[str]) -> list[str]:
+    """What was left out: a line for all that lack an answer, one for copies, then ten bad rows."""
+    lines = []
+    for what, reasons in (("no answer", unanswered), ("a copy", copies)):
+        if reasons:
+            lines.append(f"left out, {what}: {len(reasons)}, the first {reasons[0]}")
+    return lines + bad[:10]

@@ -35,7 +35,7 @@ METHODS = (
     "pair_sft_plus",
     "prompt",
 )
-TASKS = ("math", "mbpp", "humaneval", "mbpp_r")
+TASKS = ("math", "gsm8k", "mbpp", "humaneval", "mbpp_r")
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -90,7 +90,9 @@ class MethodOptions:
     offline_share: float = option(
         1.0, "share of Stage II's problems with first attempts of the base model", float, 0, 1
     )
-    eval_problems: int = option(4096, "held-out problems, the same for every seed", int, 1)
+    eval_problems: int = option(
+        4096, "held-out problems, the same for every seed; with --data a random sample", int, 1
+    )
     max_new_tokens: int | None = option(
         None,
         "tokens after which an attempt is cut (the author's + 2; with --data or --init 256)",
@@ -143,10 +145,10 @@ class CheckpointOptions:
 
     init: str | None = option(None, "folder of a checkpoint in Hugging Face's format")
     data: str | None = option(
-        None, "MATH, MBPP, HumanEval: a folder, or a file of JSON lines (the generated world)"
+        None, "MATH, GSM8K, MBPP, HumanEval: a folder, or a JSON file (the generated world)"
     )
     task: str | None = option(
-        None, f"what --data tests: {', '.join(TASKS)} (as the rows are); training is on MBPP"
+        None, f"what --data tests: {', '.join(TASKS)} (as the rows are); programs train on MBPP"
     )
     subjects: tuple[str, ...] = option(
         (), "only these of MATH's subjects, such as algebra,number_theory (all)", names

@@ -192,7 +192,6 @@ def test_no_program_is_trained_on_and_tested(both, task):
         (mbpp(700, text=None), "no text in field 'text' or 'prompt'"),
         (mbpp(700, code="def plus_700(x): return x"), "the solution fails its own tests"),
         (mbpp(700, test_setup_code=None), "the solution fails its own tests"),
-        (mbpp(601), "the same problem as .*some.jsonl:1"),
         (human(0, test=None), "no text in field 'test'"),
         (human(0, canonical_solution=None), "no text in field 'canonical_solution'"),
         (human(0, entry_point="halves"), "the prompt does not define the entry point 'halves'"),
