@@ -67,6 +67,7 @@ from extras.formulas import (
 MAX_CHARS = 600  # of an answer
 MAX_ITEMS = 30  # of a set: to match its members in any order takes quadratic time
 TOLERANCE = 1e-13  # relative: ten digits of \sqrt{2} are not \sqrt{2}
+NO_VALUE = (ValueError, ArithmeticError, TypeError)  # TypeError: complex where a real is wanted
 
 
 # ---- is it right ---------------------------------------------------------------------------------
@@ -178,7 +179,7 @@ def same(left: Tree, right: Tree) -> bool:
     """Are two trees the same answer? What has no value is the same only as itself."""
     try:
         return left == right or compare(left, right)
-    except (ValueError, ArithmeticError, TypeError):  # TypeError: complex where a real is wanted
+    except NO_VALUE:
         return False
 
 
@@ -628,5 +629,5 @@ def is_numerator(tree: Tree) -> bool:
 def is_rational(tree: Tree) -> bool:
     try:
         return type(value_of(tree, None)) in EXACT
-    except (ValueError, ArithmeticError, TypeError):
+    except NO_VALUE:
         return False

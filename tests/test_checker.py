@@ -433,6 +433,29 @@ def test_a_form_that_the_reference_has_too_is_paid():
     assert is_correct(box("2 + 3 = 5"), "5")
 
 
+def test_unknown_functions_have_arguments_in_order():
+    """Catches f(1, 2) taken for f(2, 1), and a function that is 0 at 0 or adds up."""
+    check(r"""
+        f(1,2) != f(2,1)
+        f(1,\frac{4}{2}) == f(1,2)
+        f(0) != 0
+        f(x+y) != f(x)+f(y)
+        f(3-x) == f(-x+3)
+    """)
+
+
+def test_relations_are_exact():
+    """Catches x = 123456789 taken for x = 123456788: only eight digits are compared."""
+    check(r"""
+        x = 1000000000000001 != x = 1000000000000000
+        x = 123456789 != x = 123456788
+        3x = 370370367 == x = 123456789
+        3x = 370370367 != x = 123456788
+        x > 123456789 != x > 123456788
+        x = 0.0000000001 != x = 0
+    """)
+
+
 # ---- the table -----------------------------------------------------------------------------------
 TABLE = r"""
 # integer
@@ -1328,13 +1351,14 @@ def test_one_more_is_another_number(top, bottom):
 
 # ---- labelled data -------------------------------------------------------------------------------
 BARS = {
-    "accuracy %": 98.3,
+    "accuracy %": 99.7,
     "accuracy %, real only": 99.3,
     "accuracy %, not by agreement": 97,
     "extraction %": 99,
 }
 LIMITS = {
-    "false positives": 10,
+    "false positives": 1,
+    "right, but refused as unfinished": 5,
     "not symmetric": 0,
     "gold answers not equal to themselves": 0,
     "adversarial: slowest call, ms": 50,
@@ -1342,6 +1366,17 @@ LIMITS = {
 }
 
 
+@pytest.mark.slow
+def test_few_copies_from_the_question_are_paid():
+    """Catches a rule of is_worked_out that no longer holds on real problems (459 are equivalent)."""
+    folder = measure_checker.ROOT.parent / "shared" / "data" / "math"
+    if not (folder / "test.jsonl.gz").exists():
+        pytest.skip("MATH is not beside the repository: ../shared/data/math")
+    counts = measure_checker.copied(folder)
+    assert counts["copied from the question: paid, other than the reference"] <= 100
+
+
+@pytest.mark.slow
 def test_the_bars_on_the_labelled_data():
     """The measured table has become worse; the data are not a part of the repository."""
     folder = measure_checker.ROOT.parent / "shared" / "checker"
