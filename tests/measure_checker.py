@@ -1,11 +1,14 @@
 """Measure the answer checker on the labelled data: one row of the results a line.
 
-python tests/measure_checker.py [--checker-data ../shared/checker] [--against math-verify]
+python tests/measure_checker.py [--checker-data ../shared/checker] [--math-data ../shared/data/math]
+    [--against math-verify]
 """
 
 import argparse
+import gzip
 import json
 import random
+import re
 import sys
 import time
 import tracemalloc
@@ -17,6 +20,8 @@ import rewards  # noqa: E402  (the file may be run from anywhere)
 
 # `how_labelled` of the pairs whose label says nothing about which checker is better.
 BY_AGREEMENT = "all 5 checkers agree"
+
+FORMULA = re.compile(r"\$([^$]+)\$|\\\[(.+?)\\\]", re.DOTALL)  # $...$ or \[...\]
 
 
 def read(folder: Path, name: str) -> list:
@@ -59,6 +64,54 @@ def score(pairs: list[dict], said: list[bool]) -> dict:
 
 def percent(rows: list[bool]) -> float:
     return 100 * sum(rows) / len(rows)
+
+
+def count_refused(pairs: list[dict]) -> int:
+    """Right answers that earn nothing, as work is left to be done in them."""
+    count = 0
+    for pair in pairs:
+        if pair["label"] and rewards.is_equivalent(pair["pred"], pair["gold"]):
+            count += not rewards.is_worked_out(pair["pred"], pair["gold"])
+    return count
+
+
+def formulas_in(question: str) -> list[str]:
+    """Every formula of a question, and each side of its equations."""
+    found = []
+    for groups in FORMULA.findall(question.replace(r"\$", "")):
+        formula = "".join(groups).strip(" \n.,")
+        sides = formula.split("=") if "=" in formula else []
+        found += [formula, *sides]
+    return found
+
+
+def copied(folder: Path) -> dict:
+    """Of MATH's test problems: how many pay a formula of their question for the answer?
+
+    As mathematics; for the reward; and for the reward though none is the reference itself, but for
+    spaces and sizes.
+    """
+    counts = {"equivalent": 0, "paid": 0, "paid, other than the reference": 0}
+    with gzip.open(folder / "test.jsonl.gz", "rt", encoding="utf-8") as file:
+        for line in file:
+            row = json.loads(line)
+            answer = rewards.extract_answer(row["solution"])
+            same = [
+                formula
+                for formula in formulas_in(row["problem"])
+                if rewards.is_equivalent(formula, answer)
+            ]
+            paid = [formula for formula in same if rewards.is_worked_out(formula, answer)]
+            itself = bare(answer) in map(bare, paid)
+            counts["equivalent"] += bool(same)
+            counts["paid"] += bool(paid)
+            counts["paid, other than the reference"] += bool(paid) and not itself
+    return {f"copied from the question: {name}": count for name, count in counts.items()}
+
+
+def bare(formula: str) -> str:
+    """Without spaces, sizes and braces."""
+    return re.sub(r"\s|\\left|\\right|\\[!,]|d(?=frac)|[{}$]", "", formula)
 
 
 def timed(check, pairs: list[dict]) -> tuple[list[bool], float]:
@@ -115,6 +168,7 @@ def measure(folder: Path) -> dict:
     pairs = read_pairs(folder)
     said, speed = timed(rewards.is_equivalent, pairs)
     rows = score(pairs, said)
+    rows["right, but refused as unfinished"] = count_refused(pairs)
     rows["not symmetric"] = count_asymmetric(pairs, said)
     cases = read(folder, "extraction_cases.jsonl")
     found = [rewards.extract_answer(case["response"]) == case["expected_boxed"] for case in cases]
@@ -156,17 +210,23 @@ def main():
         help="folder of the labelled data",
     )
     parser.add_argument(
+        "--math-data",
+        type=Path,
+        default=ROOT.parent / "shared" / "data" / "math",
+        help="folder of MATH's test.jsonl.gz",
+    )
+    parser.add_argument(
         "--against",
         choices=["math-verify"],
         help="measure this checker too, if it is installed",
     )
     args = parser.parse_args()
-    rows = measure(args.checker_data)
+    rows = measure(args.checker_data) | copied(args.math_data)
     if args.against:
         rows |= against_math_verify(args.checker_data, rows["checks per second"])
     for name, value in rows.items():
         number = f"{value:,.2f}" if isinstance(value, float) else f"{value:,d}"
-        print(f"{name:45s} {number:>12s}")
+        print(f"{name:55s} {number:>12s}")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import rewards
+from extras import formulas
 from rewards import extract_answer, grade, is_correct, is_equivalent
 
 # ---- the final answer of a response --------------------------------------------------------------
@@ -36,6 +37,8 @@ EXTRACTION = [
     (r"\boxed{5} and then \boxed", None),
     (r"\boxed{\frac{1}{2}", None),
     (r"\boxed 5", None),
+    (r"so it is $\boxed 57$.", "57"),
+    (r"\boxed 5 and more", "5"),
     ("the answer is 5", None),
     ("So it is $5$.", None),
     ("", None),
@@ -310,7 +313,7 @@ def test_a_name_before_the_sign_does_not_count():
         x+1=5 != 5
         2x=10 != 10
         \pi=5 != 5
-        \sin x=1 != 1
+        x^2=25 != 25
     """)
 
 
@@ -368,6 +371,89 @@ def test_a_large_set_equals_only_itself():
     members = [str(number) for number in range(rewards.MAX_ITEMS + 1)]
     assert is_equivalent(", ".join(members[1:]), ", ".join(members[:0:-1]))
     assert not is_equivalent(", ".join(members), ", ".join(members[::-1]))
+
+
+# ---- the final form ------------------------------------------------------------------------------
+PLAIN = (
+    r"700 -700 7.5 \frac{7}{2} 7/2 -\frac{7}{2} \frac{-7}{2} 3\frac{1}{2} 2.5\times10^{5} 10^5 1:2"
+)
+
+
+@pytest.mark.parametrize(
+    "number", [*PLAIN.split(), r"50\%", r"7\text{ cm}", "x = 7", "10:9 = 10:9"]
+)
+def test_a_plain_number_is_paid(number):
+    """Catches a spelling of a number that counts as work to be done."""
+    assert is_correct(box(number), number.split(" = ")[-1])
+
+
+UNFINISHED = r"""
+32^2 - 18^2 | 700
+1 + 2 | 3
+2 \cdot 3 | 6
+2^{10} | 1024
+5! | 120
+\binom{5}{2} | 10
+\sqrt{49} | 7
+\cos 60^\circ | \frac{1}{2}
+35.2 + 49.3 | 84.5
+\frac{64}{7} \div \frac{8}{3} | 3\frac{3}{7}
+\frac{9 \cdot 3}{4} | \frac{27}{4}
+8 \div 2 | 4
+-(-3) | 3
+x = 1 + 2 | x = 3
+3 + 4 + \sqrt{2} | 7 + \sqrt{2}
+2 \cdot 3\sqrt{2} | 6\sqrt{2}
+\sqrt{2} \cdot \sqrt{3} | \sqrt{6}
+\frac{1}{\sqrt{8} + \sqrt{18}} | \frac{\sqrt{2}}{10}
+2^3 \pi | 8\pi
+3! x | 6x
+\tan 60^\circ | \sqrt{3}
+(5-3i)(-4+3i) | -11+27i
+\frac{-3+4i}{1+2i} | 1+2i
+(1 + 2, 3) | (3, 3)
+"""
+
+
+@pytest.mark.parametrize("line", UNFINISHED.strip().splitlines())
+def test_an_expression_from_the_question_is_not_paid(line):
+    """Catches a reward for copying: the value is right, and the work is left to be done."""
+    copied, reference = line.split(" | ")
+    assert is_equivalent(copied, reference)
+    assert not is_correct(box(copied), reference)
+    assert is_correct(box(reference), reference)
+
+
+def test_a_form_that_the_reference_has_too_is_paid():
+    """Catches an answer refused for a sum, a power or a root that the reference has itself."""
+    assert is_correct(box(r"\sqrt{3} + 2"), r"2 + \sqrt{3}")
+    assert is_correct(box("2^{10} + 1"), "1 + 2^{10}")
+    assert is_correct(box(r"\frac{1}{\sqrt{2}}"), r"\frac{\sqrt{2}}{2}")
+    assert is_correct(box("(x+1)^2"), "x^2+2x+1")
+    assert is_correct(box("2 + 3 = 5"), "5")
+
+
+def test_unknown_functions_have_arguments_in_order():
+    """Catches f(1, 2) taken for f(2, 1), and a function that is 0 at 0 or adds up."""
+    check(r"""
+        f(1,2) != f(2,1)
+        f(1,\frac{4}{2}) == f(1,2)
+        f(0) != 0
+        f(x+y) != f(x)+f(y)
+        f(3-x) == f(-x+3)
+    """)
+
+
+def test_relations_are_exact():
+    """Catches x = 123456789 taken for x = 123456788: only eight digits are compared."""
+    check(r"""
+        x = 1000000000000001 != x = 1000000000000000
+        x = 123456789 != x = 123456788
+        3x = 370370367 == x = 123456789
+        3x = 370370367 != x = 123456788
+        x > 123456789 != x > 123456788
+        x = 0.0000000001 != x = 0
+    """)
 
 
 # ---- the table -----------------------------------------------------------------------------------
@@ -705,7 +791,6 @@ x=5 != y=5
 y=2x+3 != y=2x-3
 y=2x != 2x+y=0
 x+1=5 != 5
-\sin x = 1 != 1
 x \ne 5 != 5
 x=30000 != x=30001
 x=x != x=5
@@ -888,6 +973,166 @@ DEBC != BCDE
 \[ 3 \] == 3
 x\;+\;1 == x+1
 3~ == 3
+# functions that are read
+\log_2 8 == 3
+\log_{1/2} 8 == -3
+\frac{\log_2 9}{\log_2 3} == 2
+\frac{\log_2 9}{\log_2 3} != 3
+\log_2(xy) == \log_2 x + \log_2 y
+\log_2 3 + \log_2 5 != \log_2 8
+\binom{5}{2} == 10
+\dbinom52 == 10
+\binom{5}{0} == 1
+\binom{n}{2} == \frac{n(n-1)}{2}
+\binom{8}{2}+\binom{8}{3} == 84
+\lfloor 3.7 \rfloor == 3
+\lceil 3.2 \rceil == 4
+\lfloor -3.5 \rfloor == -4
+\lfloor x+1 \rfloor == \lfloor x \rfloor+1
+2\lfloor n/3\rfloor != \lfloor 2n/3\rfloor
+\exp(x) == e^x
+\exp{0} == 1
+\gcd(12,18) == 6
+\text{lcm}(4,6) == 12
+\operatorname{cis} 60^\circ == \frac{1+i\sqrt{3}}{2}
+\sin^{-1} 1 == \frac{\pi}{2}
+# functions of which nothing is known
+P(0) != 0
+P(1) != P
+P(0)P(1) != 0
+h(2x) != 2h(x)
+h(x+y) != h(x)+h(y)
+f(-x) != -f(x)
+a(1)+b(2) != a+2b
+h(h+1) == h^2+h
+F(x) != xF
+\sigma(6) != 2\sigma(3)
+\overline{-x} != -\overline{x}
+\sinh 2x != 2\sinh x
+\angle ABC != \angle ACB
+\angle ABC == \angle{ABC}
+\overrightarrow{AB} != \overrightarrow{BA}
+f\circ g != g\circ f
+\mathbf{a}\times\mathbf{b} != \mathbf{b}\times\mathbf{a}
+a\mid b != b\mid a
+x\equiv 2\pmod 3 != x\equiv 3\pmod 2
+\int_0^1 x^2 dx != x\int_0^1 x dx
+f'(2) != f(2)
+f^{-1}(3) != \frac{3}{f}
+# unknowns of all sizes and both signs
+|x-3| != 3-x
+|x-3| != x-3
+|n-50| != 50-n
+|x+20| != x+20
+|a|+|b| != |a+b|
+|ab| != ab
+\sqrt{(a-b)^2} == |a-b|
+\sqrt{x^2-6x+9} != 3-x
+\arctan(\tan x) != x
+\sqrt{x^3} == x\sqrt{x}
+\frac{1}{\sqrt{n}} == \sqrt{1/n}
+\ln(ab) == \ln a+\ln b
+\sqrt{-4} == 2i
+\sqrt[3]{-8} == -2
+(-8)^{2/3} == 4
+\sqrt[3]{x^3} == x
+(ab)^{1/3} == a^{1/3}b^{1/3}
+# equations: exact, and what they say
+x = 123456789 != x = 123456788
+2x = 246913578 != x = 123456788
+2x = 246913578 == x = 123456789
+x > 123456789 != x > 123456788
+x = 0.33333333 != x = \frac13
+\tan A = 2 == 2
+a+b+c=\frac65 == \frac65
+ab = 6 == 6
+|z| = 5 == 5
+\frac{a}{b} = 3 == 3
+f(f(2)) = 6 == 6
+f(f(x)) = 6 != 6
+f'(x) = 2x == 2x
+f^{-1}(\frac15) = 9 == 9
+x^2 = 25 != 25
+x + y + z = 0 != 0
+\text{Mean} = 84 == 84
+\text{Mean} = 84 != \text{Median} = 84
+Area of ABC = 5 == 5
+x=\frac{10}{2}=5 == 5
+x=\frac{10}{2}=4 != 4
+10^3 = 1000 == 1000
+10^3 = 1001 != 1001
+\begin{vmatrix} 2 & 1 \\ 1 & 2 \end{vmatrix} = 3 == 3
+3 = x == 3
+x=1, y=2 == (1,2)
+y=1, x=2 != (1,2)
+x\approx 11 == 11
+x\approx 11 != x\approx 12
+x != x \approx 1.23
+x = \frac13 \approx 0.33 == \frac13
+# and, or
+x>-2, x<3 == (-2,3)
+x<1 and x>2 != (-\infty,1)\cup(2,\infty)
+x<3, y<4 != (-\infty,3)\cup(-\infty,4)
+a<1 or b>2 != x<1 or x>2
+x \ge 1 \text{ and } x \ne 2 == [1,2)\cup(2,\infty)
+x \ne 0 == (-\infty,0)\cup(0,\infty)
+|x|>2 == x > 2 or x < -2
+|x| \le 2 == [-2,2]
+(-\infty,1) or (3,+\infty) == x<1 or x>3
+(0,4)\setminus\{1\} == (0,1)\cup(1,4)
+(1,3)\cap(2,5) == (2,3)
+(1,2)\cup(2,3) != (1,3)
+(1,2]\cup(2,3) == (1,3)
+# ratios and times
+1:2 == 2:4
+1:2:3 == 2:4:6
+1:2:3 != 1:3:2
+1:2:3 != \frac16
+3 to 4 == 3:4
+12:30 != 2:05
+12:30 != \frac25
+1:03 != 1:3
+20:34 == 20:34:00
+2:30 PM == 14:30
+2:30 \text{ p.m.} == 2:30
+2:30 != 14:30
+# units, ordinals, number words
+12dollars == 12
+18cm == 18
+12 h == 12
+12\text{ m/s} == 12
+12 km/h == 12
+12\mathrm{~min} == 12
+4 \text{ inches} / \text{ second} == 4
+12\pi cm^2 == 12\pi
+12^{th} == 12
+12^{\mathrm{th}} \text{ grade} == 12
+12'' == 12
+USD 12 == 12
+€12 == 12
+1'500 == 1500
+2.5 \text{ million} == 2500000
+2.5 million != 2.5
+5\text{ dozen} != 5
+3 abc != 3
+# words of sets
+\{x\mid -2\le x\le 7\} == [-2,7]
+\{x \in \mathbb{R} : x<2\} == (-\infty,2)
+\text{all real numbers} == \mathbb{R}
+\text{no solutions} == \emptyset
+no solution == none
+infinitely many == \infty
+DNE == \text{does not exist}
+\text{between 1 and 3} == (1,3)
+# wrappers
+**12** == 12
+\color{red}{12} == 12
+\underline{12} == 12
+\bf 12 == 12
+0.\dot{3} == \frac13
+\text{Option A} == A
+x != 3 == x \neq 3
+xyz == zyx
 # not readable: equal only to itself
 ? + 1 != 1 + ?
 \frac{1}{ != \frac{1}{2}
@@ -901,7 +1146,6 @@ x\;+\;1 == x+1
 x' != x
 ^2 != 2
 1+ != 1
-3 = 3 = 3 != 3
 # code is not run
 print(42) != 42
 [].append(4) != 4
@@ -1056,7 +1300,7 @@ def larger(inner):
 expressions = st.recursive(atoms, larger, max_leaves=6)
 tokens = []
 for case in CASES:
-    tokens += rewards.TOKEN.findall(case)
+    tokens += formulas.TOKEN.findall(case)
 pieces = sorted(set("".join(CASES))) + tokens
 jumbles = st.lists(st.sampled_from(pieces), max_size=25).map("".join)
 
@@ -1107,13 +1351,14 @@ def test_one_more_is_another_number(top, bottom):
 
 # ---- labelled data -------------------------------------------------------------------------------
 BARS = {
-    "accuracy %": 98.3,
+    "accuracy %": 99.7,
     "accuracy %, real only": 99.3,
     "accuracy %, not by agreement": 97,
     "extraction %": 99,
 }
 LIMITS = {
-    "false positives": 10,
+    "false positives": 1,
+    "right, but refused as unfinished": 5,
     "not symmetric": 0,
     "gold answers not equal to themselves": 0,
     "adversarial: slowest call, ms": 50,
@@ -1121,6 +1366,17 @@ LIMITS = {
 }
 
 
+@pytest.mark.slow
+def test_few_copies_from_the_question_are_paid():
+    """Catches a rule of is_worked_out that no longer holds on real problems (459 are equivalent)."""
+    folder = measure_checker.ROOT.parent / "shared" / "data" / "math"
+    if not (folder / "test.jsonl.gz").exists():
+        pytest.skip("MATH is not beside the repository: ../shared/data/math")
+    counts = measure_checker.copied(folder)
+    assert counts["copied from the question: paid, other than the reference"] <= 100
+
+
+@pytest.mark.slow
 def test_the_bars_on_the_labelled_data():
     """The measured table has become worse; the data are not a part of the repository."""
     folder = measure_checker.ROOT.parent / "shared" / "checker"
