@@ -20,6 +20,7 @@ import gzip
 import hashlib
 import json
 import re
+import sys
 import unicodedata
 import zlib
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from extras.sandbox import extract_code, judge
 from rewards import extract_answer
 from world import END, HELD_OUT_BYTES, BadInput, Chat, Problem, Task
 
+PATIENCE = 10  # times --timeout that a reference solution may take, on a machine that may be busy
 TASKS = ("math", "mbpp", "humaneval", "mbpp_r")  # what can be read and tested
 PLAIN = Chat(start="", user="\n\n", model="\n\nSolution: ", end=END)  # where a model has no markers
 
@@ -389,7 +391,7 @@ def runnable(problems: list[Problem], timeout: float, bad: list[str]) -> list[Pr
     `bad`. BadInput where this machine has no sandbox."""
     solutions = [problem.solution for problem in problems]
     try:
-        right = judge(problems, solutions, timeout)
+        right = judge(problems, solutions, PATIENCE * timeout)
     except RuntimeError as error:
         raise BadInput(f"--data: {error}") from error
     found = []
@@ -399,7 +401,7 @@ def runnable(problems: list[Problem], timeout: float, bad: list[str]) -> list[Pr
         else:
             bad.append(
                 f"{problem.name}: the solution fails its own tests, or takes more than"
-                f" {timeout:g} s (--timeout)"
+                f" {PATIENCE * timeout:g} s ({PATIENCE} times --timeout)"
             )
     return found
 
@@ -429,18 +431,30 @@ def read_rows(path: Path, bad: list[str]) -> list[Row]:
     return sorted(rows, key=lambda row: row.split != "test")
 
 
-def without_copies(rows: list[Row], bad: list[str]) -> list[Row]:
+def without_copies(rows: list[Row], used: set[tuple[str, str]], bad: list[str]) -> list[Row]:
     """The rows but for those that ask what an earlier one asks. As the test split stands first, it
-    keeps its rows, and the copy in training goes."""
+    keeps its rows, and the copy in training goes.
+
+    A copy in MATH is a bad row. The published MBPP repeats itself: there, copies that would be used
+    (kind and split) are a warning with their number.
+    """
     places: dict[str, str] = {}
     different = []
+    copies = []
     for row in rows:
         key = squeeze(row.problem.question)
-        if key in places:
-            bad.append(f"{row.problem.name}: the same problem as {places[key]}")
-        else:
+        if key not in places:
             places[key] = row.problem.name
             different.append(row)
+            continue
+        reason = f"{row.problem.name}: the same problem as {places[key]}"
+        if row.kind == "math":
+            bad.append(reason)
+        elif not row.split or (row.kind, row.split) in used:
+            copies.append(reason)
+    if copies:
+        count = "1 repeated problem is" if len(copies) == 1 else f"{len(copies)} repeated ones are"
+        print(f"warning: {count} left out ({copies[0]})", file=sys.stderr)
     return different
 
 
@@ -495,18 +509,19 @@ def read_problems(
     are split by a hash of seed and text, a fifth to test. `task` names what is tested (None: as the
     rows are); programs are trained on MBPP's rows. No levels or subjects: all of them.
 
-    A problem that stands in both splits, or twice in one, is a bad row, and so is a program's
-    problem whose solution fails its own tests (within `timeout` seconds). Raises BadInput at any
+    A problem that stands in both splits, or twice in one, is a bad row (a program's: a warning),
+    and so is a program's problem that is used and whose solution fails its own tests (within ten
+    times `timeout` seconds). Raises BadInput at any
     bad row unless skip_bad_rows, and where nothing is left to test or, if it `trains`, to train on.
     """
     bad: list[str] = []
     rows = read_rows(path, bad)
     task = task or task_of(path, rows)
-    different = without_copies(rows, bad)
     kinds = {
         "train": "math" if task == "math" else "mbpp",
         "test": "mbpp" if task == "mbpp_r" else task,
     }
+    different = without_copies(rows, {(kind, split) for split, kind in kinds.items()}, bad)
     train = choose(different, kinds["train"], "train", levels, subjects, seed)
     test = choose(different, kinds["test"], "test", levels, subjects, seed)
     if task != "math":
