@@ -881,8 +881,10 @@ def refill(container, items: list):
     if isinstance(container, set):
         # subtle: |= takes the other's table, and with it the order
         container |= ordered_set(items, set())
+    elif isinstance(container, Counter):
+        dict.update(container, items)  # its own update would count
     elif isinstance(container, dict):
-        dict.update(container, items)
+        container.update(items)
     else:
         container.extend(items)
 
@@ -1078,8 +1080,9 @@ class Link:
         if class_number not in self.classes:
             self.classes[class_number] = type(name, (Proxy,), {"__slots__": ()})
         proxy = object.__new__(self.classes[class_number])
-        object.__setattr__(proxy, "_link", self)
-        object.__setattr__(proxy, "_number", number)
+        # subtle: all of them, as the program is asked for an attribute that is not set
+        for slot, value in zip(Proxy.__slots__, (self, number, None, None, None), strict=True):
+            object.__setattr__(proxy, slot, value)
         self.objects[number] = proxy
 
     def describe(self, proxy: "Proxy", hashed: int | None, kind: str | None, plain_value):
@@ -1088,6 +1091,8 @@ class Link:
         value = self.decode(plain_value)
         if kind and kind not in CHANGING and type(value) is not kind:
             raise TypeError("not what it extends")
+        if not isinstance(hashed, int | None):
+            raise TypeError("no hash")
         object.__setattr__(proxy, "_hash", hashed)
         object.__setattr__(proxy, "_kind", kind)
         object.__setattr__(proxy, "_value", value)
