@@ -1266,8 +1266,8 @@ for _name in ARITHMETIC:
 def run_tests(tests: int, program: Connection, timeout: float):
     """Read the tests, have the program run, run every test. What is raised here is a verdict:
     failed."""
-    codes = [compile(test, "test", "exec") for test in read_file(tests)]
     limit(timeout)
+    codes = [compile(test, "test", "exec") for test in read_file(tests)]
     used = set()
     for code in codes:
         used |= names_in(code)

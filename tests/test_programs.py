@@ -293,6 +293,48 @@ def test_the_program_of_a_response(text, code):
     assert extract_code(text) == code
 
 
+SQUARE = "def f(x):\n    return x * x\n"
+FENCED = f"```python\n{SQUARE}```\n"
+
+
+@pytest.mark.parametrize(
+    "text, code",
+    [
+        (FENCED + "Tests:\n```python\nassert f(3) == 9\n```", SQUARE),
+        (
+            FENCED + "Usage:\n```python\nresult = f(3)\nprint(result)\n```\nOutput:\n```\n9\n```",
+            SQUARE,
+        ),
+        ("First:\n```\ndef f(x):\n    return 0\n```\nBetter:\n" + FENCED, SQUARE),
+        ("```\ndef g(x): return x\n```\nand\n```\ndef f(x): return g(x)\n```", None),
+        ("```\nimport math\nE = 2\n```\nand\n```\ndef f(x): return x ** E\n```", None),
+        (f"~~~python\n{SQUARE}~~~", SQUARE),
+        (f"````python\n{SQUARE}````", SQUARE),
+        (f"1. Do it: ```python\n{SQUARE}```", SQUARE),
+        ("1. Do it:\n\n   ```python\n   def f(x):\n       return x * x\n   ```\n", SQUARE),
+        ("- ```python\n  def f(x):\n      return x * x\n  ```\n", SQUARE),
+        ("```python\ndef f(x):\n    return x * x```", SQUARE),
+        (f"Here is the code:\n\n{SQUARE}", SQUARE),
+        (f"import math\n\n{SQUARE}", f"import math\n\n{SQUARE}"),
+        (FENCED + "It is `f` or ```f```.\n", SQUARE),
+        (
+            '```\ndef f(x):\n    """\n    ```\n    f(3)\n    ```\n    """\n    return x * x\n```',
+            None,
+        ),
+    ],
+)
+def test_the_block_that_defines_what_the_tests_call(text, code):
+    """Catches right replies of chat models that are judged by their usage, their asserts or their
+    output; where no code is given, what is found squares a number."""
+    found = extract_code(text, {"f"})
+    if code is None:
+        namespace = {}
+        exec(found, namespace)
+        assert namespace["f"](2) in (2, 4)
+    else:
+        assert found == code
+
+
 def test_what_counts_as_a_reply_to_human_eval(both):
     """The body alone, or the whole function again. A helper of the prompt that the program defines
     anew is the tests' own there: otherwise `total` could be made to agree with everything."""
