@@ -396,8 +396,8 @@ def serve(control: socket.socket):
 
 
 def run_both(timeout: float, program: int, tests: int, home: str) -> bool:
-    """Fork the program and the tests, and wait for the tests: do they end well, and in time? OSError
-    where the sandbox itself fails."""
+    """Fork the program and the tests, and wait for the tests: do they end well, and in time? Raises
+    OSError where the sandbox itself fails."""
     for_tests, for_program = Pipe()
     ours, theirs = socket.socketpair()
     children = []
@@ -424,23 +424,29 @@ def wait_for_tests(tests: int, program: int, from_program, timeout: float, home:
         raise OSError("the program's process could not be confined")
     (questions,) = descriptors
     tests_end = os.pidfd_open(tests)
+    try:
+        return ends_in_time(tests_end, questions, timeout, (program, home))
+    finally:
+        os.close(questions)
+        os.close(tests_end)
+
+
+def ends_in_time(tests_end: int, questions: int, timeout: float, whose: tuple[int, str]) -> bool:
+    """Wait for the tests' end, and answer the kernel's questions of the program (its number, its
+    folder)."""
     until = clock.monotonic() + timeout
     waiting = select.poll()
     waiting.register(tests_end, select.POLLIN)
     waiting.register(questions, select.POLLIN)
-    try:
-        while (left := until - clock.monotonic()) > 0:
-            for descriptor, event in waiting.poll(math.ceil(1000 * left)):
-                if descriptor == tests_end:
-                    return True
-                if event & select.POLLIN:
-                    allow_or_refuse(questions, program, home)
-                else:
-                    waiting.unregister(questions)  # the program has ended
-        return False
-    finally:
-        os.close(questions)
-        os.close(tests_end)
+    while (left := until - clock.monotonic()) > 0:
+        for descriptor, event in waiting.poll(math.ceil(1000 * left)):
+            if descriptor == tests_end:
+                return True
+            if event & select.POLLIN:
+                allow_or_refuse(questions, *whose)
+            else:
+                waiting.unregister(questions)  # the program has ended
+    return False
 
 
 def allow_or_refuse(questions: int, program: int, home: str):
