@@ -40,6 +40,7 @@ from extras.sandbox import extract_code, judge
 from rewards import MAX_CHARS, extract_answer
 from world import END, HELD_OUT_BYTES, BadInput, Chat, Problem, Task
 
+PATIENCE = 10  # times --timeout that a reference solution may take, on a machine that may be busy
 OF_ANSWERS = ("math", "gsm8k")  # right by their final answer, not by tests
 TASKS = (*OF_ANSWERS, "mbpp", "humaneval", "mbpp_r")  # what can be read and tested
 PLAIN = Chat(start="", user="\n\n", model="\n\nSolution: ", end=END)  # where a model has no markers
@@ -576,7 +577,7 @@ def runnable(problems: list[Problem], timeout: float, bad: list[str]) -> list[Pr
     `bad`. BadInput where this machine has no sandbox."""
     solutions = [problem.solution for problem in problems]
     try:
-        right = judge(problems, solutions, timeout)
+        right = judge(problems, solutions, PATIENCE * timeout)
     except RuntimeError as error:
         raise BadInput(f"--data: {error}") from error
     found = []
@@ -586,7 +587,7 @@ def runnable(problems: list[Problem], timeout: float, bad: list[str]) -> list[Pr
         else:
             bad.append(
                 f"{problem.name}: the solution fails its own tests, or takes more than"
-                f" {timeout:g} s (--timeout)"
+                f" {PATIENCE * timeout:g} s ({PATIENCE} times --timeout)"
             )
     return found
 
@@ -738,7 +739,7 @@ def read_problems(
 
     A problem that stands in both splits, or twice in one, and a row without an answer are left out.
     A bad row is one that cannot be read, or whose answer cannot be one, or whose program fails its
-    own tests (within `timeout` seconds). Raises BadInput at any bad row unless skip_bad_rows, at a
+    own tests (within ten times `timeout` seconds). Raises BadInput at any bad row unless skip_bad_rows, at a
     subject that no row is of, and where nothing is left to test or, if it `trains`, to train on.
     """
     bad: list[str] = []

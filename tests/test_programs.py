@@ -165,20 +165,63 @@ def test_the_task_says_what_is_tested(both):
 
 
 @pytest.mark.parametrize("task", [None, "mbpp", "humaneval", "mbpp_r"])
-def test_no_program_is_trained_on_and_tested(both, task):
+def test_no_program_is_trained_on_and_tested(both, task, capsys):
     """Catches a leak between the splits: a HumanEval problem in training, whatever its file is
-    called, and an MBPP row of the test, validation or prompt range."""
+    called, and an MBPP row of the test, validation or prompt range. Copies are left out and
+    counted."""
     (both / "train").mkdir()
     write(both / "train" / "HumanEval.jsonl", human(2), human(3))
     copies = [mbpp(number, task_id=2000 + number) for number in (11, 510)]
     write(both / "train" / "copies.jsonl", *copies)
-    train_set, test_set, bad = read(both, task, skip_bad_rows=True)
+    train_set, test_set, bad = read(both, task)
     assert asked(train_set) == [601, 974] and not any(p.stub for p in train_set)
     if task in (None, "humaneval"):
         assert len(test_set) == 4 and all(p.stub for p in test_set)
     else:
         assert asked(test_set) == [11, 510]
-    assert len(bad) == 2 and all("the same problem as" in reason for reason in bad)
+    said = capsys.readouterr().err
+    assert not bad and said.startswith("warning: 2 repeated ones are left out (")
+    assert "copies.jsonl:1: the same problem as" in said
+
+
+def test_a_row_is_bad_only_if_it_is_used(tmp_path, capsys):
+    """Catches a published file that is refused for rows that nobody asked for: a question that
+    stands twice, and a solution that fails, in a range that is not used."""
+    same = {"text": "Write it.", "test_list": ["assert f(1) == 2"], "code": "def f(x): return 2"}
+    fails = {"code": "def plus_512(x): return 0"}
+    rows = [mbpp(11, **same), mbpp(12, **same), mbpp(511, **same), mbpp(512, **fails), mbpp(601)]
+    write(tmp_path / "mbpp.jsonl", *rows)
+    write(tmp_path / "HumanEval.jsonl", human(0))
+    train_set, test_set, bad = read(tmp_path)
+    assert (len(train_set), len(test_set), bad) == (1, 1, [])
+    assert not capsys.readouterr().err
+    train_set, test_set, bad = read(tmp_path, "mbpp")
+    assert (len(train_set), len(test_set), bad) == (1, 1, [])
+    said = capsys.readouterr().err
+    assert said.startswith("warning: 1 repeated problem is left out (") and "jsonl:2" in said
+
+
+def test_a_reference_solution_has_ten_times_the_time(tmp_path):
+    """Catches a row that is right or bad by the load of the machine."""
+    slow = "import time\ntime.sleep({})\ndef plus_601(x):\n    return x + 601"
+    for seconds, is_right in ((1.5, True), (20, False)):
+        rows = [mbpp(601, code=slow.format(seconds)), mbpp(11)]
+        file = write(tmp_path / "mbpp.jsonl", *rows)
+        _, _, bad = datasets.read_problems(file, timeout=1.0, skip_bad_rows=True, trains=False)
+        assert (not bad) is is_right
+        assert is_right or "takes more than 10 s (10 times --timeout)" in bad[0]
+
+
+@pytest.mark.slow
+def test_all_of_mbpp():
+    """The published file, where it is there: every solution passes its own tests, and one question
+    stands twice."""
+    file = Path(__file__).parents[2] / "shared" / "data" / "mbpp" / "mbpp.jsonl"
+    if not file.exists():
+        pytest.skip("the published MBPP is not here")
+    rows = datasets.read_rows(file, [])
+    problems = [row.problem for row in rows]
+    assert len(datasets.runnable(problems, 5.0, [])) == len(problems) == 974
 
 
 @pytest.mark.parametrize(
@@ -248,6 +291,48 @@ def test_a_damaged_file_and_a_machine_without_a_sandbox_are_one_line(tmp_path, m
 def test_the_program_of_a_response(text, code):
     """Catches a reply of which another part is run than its last whole block."""
     assert extract_code(text) == code
+
+
+SQUARE = "def f(x):\n    return x * x\n"
+FENCED = f"```python\n{SQUARE}```\n"
+
+
+@pytest.mark.parametrize(
+    "text, code",
+    [
+        (FENCED + "Tests:\n```python\nassert f(3) == 9\n```", SQUARE),
+        (
+            FENCED + "Usage:\n```python\nresult = f(3)\nprint(result)\n```\nOutput:\n```\n9\n```",
+            SQUARE,
+        ),
+        ("First:\n```\ndef f(x):\n    return 0\n```\nBetter:\n" + FENCED, SQUARE),
+        ("```\ndef g(x): return x\n```\nand\n```\ndef f(x): return g(x)\n```", None),
+        ("```\nimport math\nE = 2\n```\nand\n```\ndef f(x): return x ** E\n```", None),
+        (f"~~~python\n{SQUARE}~~~", SQUARE),
+        (f"````python\n{SQUARE}````", SQUARE),
+        (f"1. Do it: ```python\n{SQUARE}```", SQUARE),
+        ("1. Do it:\n\n   ```python\n   def f(x):\n       return x * x\n   ```\n", SQUARE),
+        ("- ```python\n  def f(x):\n      return x * x\n  ```\n", SQUARE),
+        ("```python\ndef f(x):\n    return x * x```", SQUARE),
+        (f"Here is the code:\n\n{SQUARE}", SQUARE),
+        (f"import math\n\n{SQUARE}", f"import math\n\n{SQUARE}"),
+        (FENCED + "It is `f` or ```f```.\n", SQUARE),
+        (
+            '```\ndef f(x):\n    """\n    ```\n    f(3)\n    ```\n    """\n    return x * x\n```',
+            None,
+        ),
+    ],
+)
+def test_the_block_that_defines_what_the_tests_call(text, code):
+    """Catches right replies of chat models that are judged by their usage, their asserts or their
+    output; where no code is given, what is found squares a number."""
+    found = extract_code(text, {"f"})
+    if code is None:
+        namespace = {}
+        exec(found, namespace)
+        assert namespace["f"](2) in (2, 4)
+    else:
+        assert found == code
 
 
 def test_what_counts_as_a_reply_to_human_eval(both):

@@ -6,6 +6,7 @@ does meanwhile, and how busy it is.
 """
 
 import os
+import pickle
 import resource
 import shutil
 import signal
@@ -176,6 +177,165 @@ FORGED = {
     "segmentation fault": "import ctypes\nctypes.string_at(0)",
     "segmentation fault in the call": "import ctypes\ndef f(x): return ctypes.string_at(x)",
 }
+
+# What a program sends in place of an honest answer to a call: [message, contents of containers,
+# objects, what is forgotten], as JSON, or bytes that are none.
+OWN = '{"5": [1, "Own", 9, null, null]}'  # an object of the program, with the hash of 9
+FORGED_ANSWERS = {
+    "nothing": "",
+    "a pickle": "\x80\x04K\t.",
+    "no JSON": "passed",
+    "a number": "9",
+    "null": "null",
+    "an object": "{}",
+    "an empty list": "[]",
+    "too few parts": '[["tuple", "done", 9]]',
+    "too many parts": '[["tuple", "done", 9], {}, {}, [], 1]',
+    "no message": "[9, {}, {}, []]",
+    "no value": '[["tuple", "done"], {}, {}, []]',
+    "an empty message": '[["tuple"], {}, {}, []]',
+    "another word": '[["tuple", "passed", 9], {}, {}, []]',
+    "very deep": "[" * 100_000 + "]" * 100_000,
+    "deep inside": '[["tuple", "done", ' + '["tuple", ' * 2000 + "9" + "]" * 2001 + ", {}, {}, []]",
+    "asks for a function": '[["tuple", "ask", 0, ["tuple"], ["tuple"]], {}, {}, []]',
+    "asks for an operation": '[["tuple", "ask", "__call__", 0, 1, 2], {}, {}, []]',
+    "forgets": '[["tuple", "done", 9.5], {}, {}, [0, 1, 2]]',
+    "a container that is an object": f'[["tuple", "done", ["shared", 5]], {{}}, {OWN}, []]',
+    "hash that is none": (
+        '[["tuple", "done", ["object", 5]], {}, {"5": [1, "A", "9", null, 9]}, []]'
+    ),
+    "a number that is a list": '[["tuple", "done", ["object", []]], {}, {}, []]',
+    "name that is none": '[["tuple", "done", ["object", 5]], {}, {"5": [1, 9, 9, null, 9]}, []]',
+    "name with a null": '[["tuple", "done", 9.5], {}, {"5": [1, "a\\u0000", 9, null, 9]}, []]',
+    "a container of no kind": '[["tuple", "done", ["shared", 1]], {"1": "9"}, {}, []]',
+    "a container of another kind": (
+        '[["tuple", "done", ["shared", 1]], {"1": "[\\"Proxy\\", null, []]"}, {}, []]'
+    ),
+}
+# The same, of a value alone.
+FORGED_VALUES = {
+    "no kind": "[]",
+    "a kind that is none": '["os.system", "true"]',
+    "a kind that is a list": "[[9]]",
+    "a dictionary": '{"__eq__": true}',
+    "a class": '["class", "os", "_exit"]',
+    "a module": '["module", "os"]',
+    "a function": '["function", 0]',
+    "an iterator": '["iterator", 0]',
+    "a type": '["type", "object"]',
+    "the type of proxies": '["type", "Proxy"]',
+    "a type without a name": '["type", 9]',
+    "an object that is not there": '["object", 7]',
+    "a container that is not there": '["shared", 0]',
+    "a coroutine": '["coroutine", 5]',
+    "0 of 0": '["Fraction", 0, 0]',
+    "fraction of an object": '["Fraction", ["object", 5], 1]',
+    "fraction of an int of its own": '["Fraction", ["object", 6], 1]',
+    "fraction of a text": '["Fraction", "9"]',
+    "fraction of a truth": '["Fraction", true, true]',
+    "decimal that is no number": '["Decimal", "NaN"]',
+    "decimal of an object": '["Decimal", ["object", 6]]',
+    "no number": "NaN",
+    "infinite": "Infinity",
+    "digits without end": "9" * 10_000,
+    "hexadecimal digits of an object": '["int", ["object", 6]]',
+    "range of objects": '["range", ["object", 6]]',
+    "date of bytes": '["date", ["bytes", "ffffffff"]]',
+    "date with a time zone": '["datetime", 1, 1, 1, 1, 1, 1, 1, ["object", 5]]',
+    "bytes of no digits": '["bytes", "x"]',
+    "complex of objects": '["complex", ["object", 6], 0.0]',
+    "time zone of an object": '["timezone", ["object", 5]]',
+    "keys that are not hashed": '["dict_keys", ["shared", 1]]',
+    "items that are no pairs": '["dict_items", 9]',
+    "an object with the hash of 9": '["object", 5]',
+    "an int of its own that is 1": '["object", 6]',
+    "a set with the hash of 9": '["frozenset", ["object", 5]]',
+    "a tuple of objects": '["tuple", ["object", 5]]',
+    "an object within itself": '["object", 8]',
+    "said to be an int, and 9.5": '["object", 9]',
+    "said to be a Fraction": '["object", 10]',
+}
+OBJECTS = (
+    '{"5": [1, "Own", 9, null, null], "6": [2, "Int", 9, "int", 1],'
+    ' "8": [3, "Self", 9, "tuple", ["tuple", ["object", 8]]]}'
+)
+UNTRUE = {"9": '{"9": [4, "Int", 9, "int", 9.5]}', "10": '{"10": [5, "F", 9, "Fraction", 9]}'}
+for _name, _value in FORGED_VALUES.items():
+    _objects = UNTRUE.get(_value.removeprefix('["object", ').removesuffix("]"), OBJECTS)
+    FORGED_ANSWERS[_name] = f'[["tuple", "done", {_value}], {{}}, {_objects}, []]'
+for _error in (
+    "SystemExit",
+    "StopIteration",
+    "StopAsyncIteration",
+    "GeneratorExit",
+    "exec",
+    "Warning",
+):
+    FORGED_ANSWERS[f"raises {_error}"] = (
+        f'[["tuple", "raised", "{_error}", ["tuple", 0]], {{}}, {{}}, []]'
+    )
+for _error in ("9", "null", '["tuple"]', '"ExceptionGroup"', '["type", "ValueError"]'):
+    FORGED_ANSWERS[f"raises {_error}"] = f'[["tuple", "raised", {_error}, 0], {{}}, {{}}, []]'
+SENDS = (
+    "import sys\n"
+    "judge = sys.modules['__main__']\n"
+    "honest = judge.Link.answer\n"
+    "def forged(self, function, arguments, keywords):\n"
+    "    if function is not judge.call: return honest(self, function, arguments, keywords)\n"
+    "    self.pipe.send_bytes({!r}.encode('latin-1'))\n"
+    "judge.Link.answer = forged\n"
+    "def f(x): return 0\n"
+)
+# An object that says yes to everything, and a function that answers with it.
+AGREES = (
+    "from fractions import Fraction\n"
+    "class Yes({}):\n"
+    "    def __getattr__(self, name): return lambda *a, **k: self\n"
+    "for name in 'eq ne lt le gt ge contains exit instancecheck subclasscheck bool'.split():\n"
+    "    setattr(Yes, f'__{{name}}__', lambda *a: True)\n"
+    "for name in ('add radd sub rsub mul rmul truediv rtruediv floordiv mod rmod divmod pow'\n"
+    "  ' and or xor abs neg pos round enter call getitem format copy').split():\n"
+    "    setattr(Yes, f'__{{name}}__', lambda self, *a: self)\n"
+    "for name in 'len hash int index trunc floor ceil'.split():\n"
+    "    setattr(Yes, f'__{{name}}__', lambda self, *a: 0)\n"
+    "Yes.__iter__ = lambda self: iter(())\n"
+    "Yes.__float__ = lambda self: 0.0\n"
+    "def f(x): return Yes()\n"
+    "def abs(*a): return 0\n"
+    "max = min = sum = round = sorted = abs\n"
+    "def zip(*a): return []\n"
+    "def all(*a): return True\n"
+    "any = isinstance = len = hasattr = all\n"
+)
+# What a test may say instead of f(3) == 9. None of it may come true by what the program sends.
+WAYS_TO_SAY_NINE = [
+    "assert f(3) == 9",
+    "assert 9 == f(3)",
+    "assert not f(3) != 9",
+    "assert 8.99 <= f(3) <= 9.01",
+    "assert not f(3) < 9 and not f(3) > 9",
+    "assert abs(f(3) - 9) < 1e-9",
+    "assert 9 - f(3) == 0",
+    "assert f(3) // 9 == 1 and f(3) % 9 == 0",
+    "assert divmod(f(3), 9) == (1, 0)",
+    "assert f(3) in (9,) and f(3) in [9] and f(3) in {9} and f(3) in {9: 9}",
+    "assert [f(3)].count(9) == [9].count(f(3)) == 1",
+    "assert {9: True}[f(3)]",
+    "assert {f(3)} == {9} and {f(3)} & {9}",
+    "assert sorted([f(3), 9]) == [9, 9] and max(f(3), 9) == 9 == min(f(3), 9)",
+    "assert round(f(3)) == 9 and int(f(3)) == 9 and float(f(3)) == 9",
+    "assert str(f(3)) == '9' and f'{f(3)}' == '9' and repr(f(3)) == '9'",
+    "assert isinstance(f(3), int) and f(3) - 9 in [0]",
+    "import math\nassert math.isclose(f(3), 9)",
+    "assert all(map(lambda case: f(case[0]) == case[1], [(3, 9)]))",
+    "assert all(a == b for a, b in zip([f(3)], [9]))",
+    "assert len(f(3)) == 9",
+    "assert 9 in f(3) and 8 not in f(3)",
+    "assert f(3)[0] == 9",
+    "with f(3) as nine:\n    assert nine == 9",
+    "import copy\nassert copy.copy(f(3)) == 9 and copy.deepcopy(f(3)) == 9",
+    "import asyncio\nassert asyncio.run(f(3)) == 9",
+]
 
 # These would run, sleep or wait for ever.
 ENDLESS = {
@@ -561,6 +721,155 @@ HONEST = {
 }
 
 
+# Honest programs that two processes make hard: what a test sees is what plain Python shows it.
+HONEST |= {
+    "a global that grows": (
+        "from collections import Counter\nseen = Counter()\n"
+        "def f(x):\n    seen[x] += 1\n    return seen",
+        "assert f('a') == {'a': 1}",
+        "assert f('a') == {'a': 2} and f('b').most_common(1) == [('a', 2)]",
+    ),
+    "a class of lists that grows": (
+        "class Stack(list):\n    def push(self, x): self.append(x)",
+        "s = Stack()\ns.push(1)\nassert s == [1]\ns.push(2)\nassert s == [1, 2] and s[1] == 2",
+    ),
+    "what a test appends to an attribute": (
+        "class Node:\n    def __init__(self): self.down = []\n"
+        "def size(n): return 1 + sum(map(size, n.down))",
+        "r = Node()\nr.down.append(Node())\nr.down[0].down.append(Node())\nassert size(r) == 3",
+        "r.down.clear()\nassert size(r) == 1",
+    ),
+    "operators": (
+        (
+            "class V:\n    def __init__(self, x): self.x = x\n"
+            "    def __add__(self, other): return V(self.x + other.x)\n"
+            "    def __mul__(self, n): return V(self.x * n)\n    __rmul__ = __mul__\n"
+            "    def __neg__(self): return V(-self.x)\n"
+            "    def __eq__(self, other): return self.x == other.x\n"
+        ),
+        "assert V(1) + V(2) == V(3) and V(2) * 3 == 3 * V(2) == V(6) and -V(1) == V(-1)",
+        "v = V(1)\nv += V(1)\nassert v == V(2)",
+    ),
+    "order": (
+        "from dataclasses import dataclass\n@dataclass(order=True)\nclass P:\n    x: int",
+        "assert P(1) < P(2) <= P(2) and [p.x for p in sorted([P(2), P(1)])] == [1, 2]",
+        "assert max(P(1), P(3), P(2)).x == 3",
+    ),
+    "in, with, del, hash, reversed": (
+        (
+            "class B:\n    def __init__(self): self.d = {1: 2}\n"
+            "    def __contains__(self, x): return x in self.d\n"
+            "    def __enter__(self): return self\n"
+            "    def __exit__(self, *error): self.d.clear()\n"
+            "    def __delitem__(self, x): del self.d[x]\n"
+            "    def __hash__(self): return 5\n"
+            "    def __eq__(self, other): return True\n"
+            "    def __reversed__(self): return iter([3, 2])\n"
+        ),
+        "with B() as b:\n    assert 1 in b and 2 not in b\nassert 1 not in b",
+        "b = B()\ndel b[1]\nassert 1 not in b and list(reversed(b)) == [3, 2]",
+        "assert len({B(), B()}) == 1 and hash(B()) == 5",
+    ),
+    "names of classes": (
+        "class A: pass\nclass B(A): pass",
+        "assert type(B()).__name__ == B().__class__.__name__ == B.__name__ == 'B'",
+        "assert type(A()) is type(A()) and isinstance(B(), A) and issubclass(B, A)",
+    ),
+    "extensions of plain values": (
+        (
+            "from enum import Enum, IntEnum\nfrom collections import namedtuple, defaultdict\n"
+            "class F(float): pass\nclass C(str, Enum):\n    RED = 'red'\n"
+            "class I(IntEnum):\n    ONE = 1\nP = namedtuple('P', 'x y')\n"
+            "def f(): return F(1.5), C.RED, I.ONE, P(1, 2), defaultdict(int, a=1)"
+        ),
+        "a, b, c, d, e = f()",
+        "assert abs(a - 1.5) < 1e-9 and 1.4 < a < 1.6 and b == 'red'",
+        "assert c + 1 == 2 and d + (3,) == (1, 2, 3)",
+        "kinds = float, str, int, tuple, dict\n"
+        "assert [isinstance(x, t) for x, t in zip(f(), kinds)] == [True] * 5",
+        "assert d._asdict() == {'x': 1, 'y': 2} and e == {'a': 1} and dict(e) == {'a': 1}",
+    ),
+    "sums of counters": (
+        "from collections import Counter\ndef f(s): return Counter(s)",
+        "assert f('aab') + f('b') == {'a': 2, 'b': 2} and isinstance(f('a'), dict)",
+    ),
+    "an ordered dictionary keeps its order": (
+        "from collections import OrderedDict\ndef f(x): return OrderedDict(x)",
+        "from collections import OrderedDict",
+        "assert f([(2, 1), (1, 2)]) == OrderedDict([(2, 1), (1, 2)])",
+        "assert f([(2, 1), (1, 2)]) != OrderedDict([(1, 2), (2, 1)])",
+        "assert list(f([(2, 1), (1, 2)]).items()) == [(2, 1), (1, 2)]",
+    ),
+    "arguments in place by keyword, and inside others": (
+        "def f(rows, more=None):\n    for row in rows: row.sort()\n    more.append(1)",
+        "row, more = [3, 1], []\nf([row], more=more)\nassert row == [1, 3] and more == [1]",
+    ),
+    "the same list twice": (
+        "def f(a, b): return a is b",
+        "x = [1]\nassert f(x, x) and not f(x, [1])",
+    ),
+    "a list within itself": (
+        "def f(x):\n    x.append(x)\n    return x",
+        "x = f([])\nassert x[0] is x",
+    ),
+    "views": (
+        "def f(d): return d.keys(), d.values(), d.items()",
+        "k, v, i = f({1: 2})\nassert k == {1} and list(v) == [2] and i == {(1, 2)}",
+    ),
+    "times": (
+        "from datetime import datetime, timezone, timedelta\n"
+        "def f(d): return d.replace(tzinfo=timezone.utc) + timedelta(hours=1)",
+        "from datetime import datetime, timezone",
+        "assert f(datetime(2024, 1, 1)) == datetime(2024, 1, 1, 1, tzinfo=timezone.utc)",
+    ),
+    "a class named like its module": (
+        "from datetime import datetime\nfrom copy import copy\ndef f(d): return d.year",
+        "assert f(datetime(2024, 1, 1)) == 2024 and copy([1]) == [1]",
+    ),
+    "a built-in's name beside another": (
+        "class Pair:\n    def __init__(self, a, b): self.a, self.b = a, b\n"
+        "def sum(p): return p.a + p.b",
+        "assert sum(Pair(1, 2)) == 3",
+    ),
+    "errors with what they say": (
+        "def f(k):\n    if k == 1: return b'\\xff'.decode('utf-8')\n    raise KeyError('x', 2)",
+        "try: f(1)\nexcept UnicodeDecodeError as e: assert e.object == b'\\xff'",
+        "try: f(2)\nexcept KeyError as e: assert e.args == ('x', 2)",
+    ),
+    "callbacks": (
+        "def f(g, x): return [g(v) for v in x]\ndef sort(x, key): return sorted(x, key=key)",
+        "import math\nn = 2\ndef g(v): return math.sqrt(v) + n",
+        "assert f(g, [4]) == [4.0] and f(math.sqrt, [4]) == [2.0] and f(len, ['ab']) == [2]",
+        "seen = []\nf(seen.append, [1, 2])\nassert seen == [1, 2]",
+        "assert sort([-2, 1], key=lambda v: abs(v)) == [1, -2]",
+    ),
+    "generators and views as arguments": (
+        "def f(it): return sum(it)\ndef first(it): return next(iter(it))",
+        "assert f(x for x in [1, 2]) == 3 and f({1: 2}.values()) == 2 and f(map(abs, [-1])) == 1",
+        "from itertools import count\nassert first(count(5)) == 5",
+    ),
+    "coroutines": (
+        "import asyncio\nasync def f(x):\n    await asyncio.sleep(0)\n    return x * 2",
+        "import asyncio\nassert asyncio.run(f(3)) == 6",
+        "async def all(): return await asyncio.gather(f(1), f(2))\n"
+        "assert asyncio.run(all()) == [2, 4]",
+    ),
+    "nested very deep": (
+        "def f(n):\n    x = []\n    for i in range(n): x = [x]\n    return x",
+        "x = f(900)\nn = 0\nwhile x: x = x[0]; n += 1\nassert n == 900",
+    ),
+    "size of a list": (
+        "import sys\ndef f(x): return sys.getsizeof(x)",
+        "import sys\nassert f([1, 2, 3]) == sys.getsizeof([1, 2, 3])",
+    ),
+    "order of a set": (
+        "def f(s): return tuple(s)",
+        "for s in ({12, 13, 14, 15, 16}, set(range(90, 100)), {'a', 'b', 'c'}, {(1, 2), (3,)}):\n"
+        "    assert f(s) == tuple(s)",
+    ),
+}
+
+
 # ---- what is left behind -------------------------------------------------------------------------
 def parents():
     """Every process of this machine that is no zombie: its number -> its parent's."""
@@ -656,6 +965,57 @@ def test_no_verdict_is_forged(name):
     assert time.perf_counter() - started < AMPLE
 
 
+def one_comes_true(ways):
+    """A test that passes if one of these does, whatever becomes of the others."""
+    tries = [f"try:\n{indented(way)}    came_true = True\nexcept Exception: pass\n" for way in ways]
+    return "came_true = False\n" + "".join(tries) + "assert came_true"
+
+
+def test_each_way_to_say_nine_is_one():
+    """Catches a table in which no way comes true for nine itself."""
+    for way in WAYS_TO_SAY_NINE[:20]:
+        assert passes_tests("def f(x): return 9", [one_comes_true([way])], AMPLE) is True, way
+
+
+@pytest.mark.parametrize("name", FORGED_ANSWERS)
+def test_no_answer_is_forged(name):
+    """Catches bytes that the tests' process takes for more than plain data: the pickle that made a
+    fraction equal to everything, and its like."""
+    if FORGED_ANSWERS[name].startswith("\x80"):
+        pickle.loads(FORGED_ANSWERS[name].encode("latin-1"))  # it is one
+    program = SENDS.format(FORGED_ANSWERS[name])
+    assert passes_tests(program, TESTS, timeout=5.0) is False
+    assert passes_tests(program, [one_comes_true(WAYS_TO_SAY_NINE)], timeout=5.0) is False
+
+
+@pytest.mark.parametrize("kind", ["", "int", "float", "str", "tuple", "list", "dict", "Fraction"])
+def test_no_object_agrees_with_everything(kind):
+    """Catches an object, of its own class or an extension of a plain one, that says how it compares
+    with what a test expects."""
+    ways = [one_comes_true(WAYS_TO_SAY_NINE)]
+    assert passes_tests(AGREES.format(kind), ways, timeout=AMPLE) is False
+
+
+def test_an_object_that_was_met_halfway_says_nothing_later():
+    """Catches a proxy without what it should know by itself, which asks the program for it: its
+    value would be another at each comparison."""
+    halfway = (
+        '[["tuple", "done", 0], {}, {"5": [1, "A", 9, null, 9], "6": [1, "A", "x", null, 9]}, []]'
+    )
+    later = '[["tuple", "done", ["object", 5]], {}, {}, []]'
+    program = (
+        SENDS.format(halfway).replace(
+            "    self.pipe",
+            "    if arguments[1] == 3: return self.pipe.send_bytes(%r)\n    self.pipe",
+        )
+        % later.encode()
+    )
+    program += "sizes = iter([1e9, -1e9] * 99)\n"
+    program += "judge.OPERATIONS['__getattr__'] = lambda *a: next(sizes)\n"
+    tests = ["try:\n    f(1)\nexcept Exception: pass", "assert 8.99 <= f(3) <= 9.01"]
+    assert passes_tests(program, tests, AMPLE) is False
+
+
 @pytest.mark.parametrize("name", ENDLESS)
 def test_time_is_limited(name):
     """Catches a program that cannot be stopped."""
@@ -711,7 +1071,8 @@ def test_a_refusal_is_an_error_the_program_can_catch(name, victim):
 
 def test_tables_are_large_enough():
     """Catches a table that lost its rows."""
-    assert len(FORGED) + len(ENDLESS) + len(HARM) >= 40 and len(HONEST) >= 40
+    assert len(FORGED) + len(ENDLESS) + len(HARM) >= 40 and len(HONEST) >= 70
+    assert len(FORGED_ANSWERS) >= 60
 
 
 # ---- one limit at a time: what is just allowed, and what no longer is ----------------------------
@@ -787,6 +1148,10 @@ def test_a_program_has_no_environment_and_no_packages():
 def test_honest_programs_pass(name):
     """Catches a right program that is judged wrong, and tests of which the last is not run."""
     program, *tests = HONEST[name]
+    if "Temporary" not in program and "a file" not in name and "__main__" not in program:
+        namespace = {"__name__": "program"}  # plain Python says so, too
+        for code in (program, *tests):
+            exec(compile(code, "honest", "exec"), namespace)
     assert passes_tests(program, tests, timeout=AMPLE) is True
     assert passes_tests(program, [*tests, "assert False"], timeout=AMPLE) is False
 
@@ -932,22 +1297,139 @@ def test_the_folder_is_where_the_caller_wants_temporary_files(tmp_path, monkeypa
 
 
 def test_a_server_that_dies_takes_its_children_along(monkeypatch, own_folder):
-    """And says so: a verdict that nobody gave is not "failed"."""
+    """And a fresh one judges the program: a verdict that nobody gave is not "failed"."""
     monkeypatch.setattr(sandbox, "IDLE", type(sandbox.IDLE)())
     before = descendants()
+    slow = "import time\ntime.sleep(3)\n" + RIGHT
     with ThreadPoolExecutor(1) as pool:
-        judged = pool.submit(passes_tests, "while True: pass", TESTS, 20 * AMPLE)
+        judged = pool.submit(passes_tests, slow, TESTS, AMPLE)
         assert wait_until(lambda: len(descendants() - before) == 3)
         new = descendants() - before
         (server,) = (pid for pid, parent in parents().items() if pid in new and parent not in new)
         os.kill(server, signal.SIGKILL)
-        with pytest.raises(RuntimeError, match="killed from outside"):
-            judged.result()
+        assert judged.result() is True
     children = new - {server}
     # Whosoever's children they are now: not when their own time is over.
     assert len(children) == 2 and wait_until(lambda: not children & parents().keys())
     for left in own_folder.glob("judged-*"):
         left.rmdir()  # its empty folder is all that a killed server leaves
+
+
+def test_a_sandbox_that_fails_again_and_again_is_an_error(monkeypatch, tmp_path):
+    """Catches a program that has failed since there was no folder for it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(RuntimeError, match="the sandbox failed 3 times.*No such file"):
+        passes_tests(RIGHT, TESTS, AMPLE)
+
+
+def test_a_verdict_of_another_job_is_none(monkeypatch):
+    """Catches a connection on which all later verdicts are those of the program before."""
+    monkeypatch.setattr(sandbox, "IDLE", type(sandbox.IDLE)())
+    passes_tests(RIGHT, TESTS, AMPLE)
+    server = sandbox.IDLE.get()
+    real = server.control
+    stale = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    stale[1].send(b'[-1, "passed"]')
+    sandbox.IDLE.put(server._replace(control=stale[0]))
+    assert passes_tests(WRONG, TESTS, AMPLE) is False
+    real.close()
+    stale[1].close()
+
+
+WRITES_EVERYWHERE = (
+    "import os\nfor d in range(4, 6000):\n"
+    "    try: os.write(d, b'[0, \"passed\"]')\n    except OSError: continue\n"
+    "    found = d\n"
+)
+
+
+def test_a_caller_with_many_files_is_not_written_to(monkeypatch):
+    """Catches a descriptor with a high number that a program keeps: its own verdict, or a later
+    one, is what it writes there."""
+    monkeypatch.setattr(sandbox, "IDLE", type(sandbox.IDLE)())
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] != resource.RLIM_INFINITY and limits[1] < 2200:
+        pytest.skip("no caller can have so many files here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2200, limits[1]))
+    many = [os.open(os.devnull, os.O_RDONLY) for _ in range(2000)]
+    try:
+        assert passes_tests(WRITES_EVERYWHERE + WRONG, TESTS, AMPLE) is False
+        assert passes_tests(WRONG, TESTS, AMPLE) is False
+        assert (
+            passes_tests(WRITES_EVERYWHERE + "assert 'found' not in globals()", [], AMPLE) is True
+        )
+    finally:
+        for descriptor in many:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_threads_and_files_have_a_limit():
+    """Catches a program that takes all tasks, or names, of the machine; just below passes."""
+    threads = (
+        "import threading, time\nthreading.stack_size(32768)\n"
+        "for i in range({}): threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+    )
+    files = "for i in range({}): open(str(i), 'w').close()\n"
+    for line, most in ((threads, sandbox.THREADS - 1), (files, sandbox.FILES)):
+        assert passes_tests(line.format(most) + RIGHT, TESTS, AMPLE) is True
+        assert passes_tests(line.format(most + 2) + RIGHT, TESTS, AMPLE) is False
+    usual = threads.replace("threading.stack_size(32768)\n", "").format(120)
+    assert passes_tests(usual + RIGHT, TESTS, AMPLE) is True
+
+
+def test_after_a_fork_parent_and_child_each_get_their_own_verdicts():
+    """Catches two processes that ask one server and take each other's verdicts."""
+    passes_tests(RIGHT, TESTS, AMPLE)
+    child = os.fork()
+    program, expected = (RIGHT, True) if child else (WRONG, False)
+    is_right = all([passes_tests(program, TESTS, AMPLE) is expected for _ in range(20)])
+    if not child:
+        os._exit(0 if is_right else 1)
+    assert os.waitpid(child, 0)[1] == 0 and is_right
+
+
+def test_large_tests_and_long_times():
+    """Catches a caller that waits for ever, or an overflow of the clock."""
+    large = [f"x = '{'y' * 30_000_000}'", "assert f(3) == 9"]
+    assert passes_tests(RIGHT, large, AMPLE) is True
+    assert passes_tests("import time\ntime.sleep(1000)", large, 0.5) is False
+    assert passes_tests(RIGHT, TESTS, 1e10) is True
+    assert passes_tests(RIGHT, TESTS, 1e300) is True
+
+
+def test_no_text_of_an_earlier_program_can_be_read(monkeypatch):
+    """Catches a server that held it: its memory is the next program's."""
+    monkeypatch.setattr(sandbox, "IDLE", type(sandbox.IDLE)())
+    secret = "first = 'secret number {}'\n"
+    assert passes_tests(secret.format(7) * 1000, ["assert first"], AMPLE) is True
+    program = (
+        "import ctypes\nlines = []\n"
+        "libc = ctypes.CDLL(None)\n"
+        "libc.memmem.restype = ctypes.c_void_p\n"
+        "key = b'secret ' + bytes([110]) + b'umber ' + bytes([55])\n"
+        "heap = id(object()) & ~0xFFFFF\n"
+        "found = libc.memmem(ctypes.c_void_p(heap), ctypes.c_size_t(1 << 18), key, len(key))\n"
+    )
+    import_gc = (
+        "import gc\nkept = [o for o in gc.get_objects() if 'secret number' in str(o)[:999]]\n"
+    )
+    assert passes_tests(program, ["assert not found"], AMPLE) is True
+    assert passes_tests(import_gc, ["assert len(kept) <= 3"], AMPLE) is True
+
+
+def test_every_server_hashes_alike(monkeypatch):
+    """Catches a verdict that depends on which server gave it."""
+    program = "def f(words): return list(set(words)), hash(words)"
+    seen = set()
+    for _ in range(3):
+        monkeypatch.setattr(sandbox, "IDLE", type(sandbox.IDLE)())
+        verdicts = [
+            passes_tests(program, [f"assert f('ab')[0] == {list(order)}"], AMPLE)
+            for order in ("ab", "ba")
+        ]
+        seen.add(tuple(verdicts))
+    assert seen == {(False, True)}
 
 
 @pytest.mark.parametrize("timeout", [0, -1.0, float("nan"), float("inf")])
