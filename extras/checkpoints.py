@@ -171,35 +171,37 @@ def family_of(template: str, where: str) -> str:
     """The row of the table that writes what this template writes. Raises BadInput, with what is
     unknown in it, where there is none."""
     said = words_of_template(template)
-    unknown = []
+    nearest = ""
     for name, family in FAMILIES.items():
-        rest = not_of_family(said, family)
+        rest = too_much(said, family)
         if rest == "":
             return name
-        unknown.append((len(rest), name, rest))
-    _, name, rest = min(unknown)  # the row that comes nearest
+        if rest:
+            nearest = f"; it is {name}'s, but says also {rest[:60]!r}"
     raise BadInput(
-        f"{where}: its chat template is none that is known ({', '.join(FAMILIES)}); the nearest is"
-        f" {name}'s, but for {rest[:60]!r}"
+        f"{where}: its chat template is none of those that are known"
+        f" ({', '.join(FAMILIES)}){nearest}"
     )
 
 
-def not_of_family(said: str, family: Family) -> str:
-    """What a template says too much for this family, or has not said; "" where it is its own."""
+def too_much(said: str, family: Family) -> str | None:
+    """What a template says that this family's does not; None where it does not say all that this
+    family's says."""
     chat = family.chat
-    start, between = chat.user.lstrip("\n").split("user")  # the two markers around a role
-    message = start + between + chat.model[: chat.model.index(start)]  # of any role
-    begins = chat.model[chat.model.index(start) :]  # what asks the model to speak
-    default = (family.default,) if family.default else ()
+    before_role, after_role = chat.user.lstrip("\n").split("user")
+    after_words = chat.model[: chat.model.index(before_role)]
+    message = before_role + after_role + after_words  # of any role
+    begins = chat.model[len(after_words) :]  # what asks the model to speak
     without_roles = ROLE.sub(r"\1", said)
-    for words in (*default, *family.says):
-        if words not in said:
-            return f"missing: {words}"
     if message not in without_roles or not said.endswith(begins):
-        return f"missing: {message}"
+        return None
+    needed = (family.default or "", *family.says)
+    if not all(words in said for words in needed):
+        return None
     rest = without_roles
-    for words in (*default, *family.says, *family.may_say, *MARKERS):
-        rest = rest.replace(words, "")
+    for words in (*needed, *family.may_say, *MARKERS):
+        if words:
+            rest = rest.replace(words, "")
     return rest.strip()
 
 
