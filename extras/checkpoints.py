@@ -190,15 +190,15 @@ def too_much(said: str, family: Family) -> str | None:
     chat = family.chat
     before_role, after_role = chat.user.lstrip("\n").split("user")
     after_words = chat.model[: chat.model.index(before_role)]
-    message = before_role + after_role + after_words  # of any role
+    message = after_role + after_words
     begins = chat.model[len(after_words) :]  # what asks the model to speak
-    without_roles = ROLE.sub(r"\1", said)
-    if message not in without_roles or not said.endswith(begins):
+    writes_users = any(before_role + role + message in said for role in ("", "user"))
+    if not writes_users or not said.endswith(begins):
         return None
     needed = (family.default or "", *family.says)
     if not all(words in said for words in needed):
         return None
-    rest = without_roles
+    rest = ROLE.sub(r"\1", said)
     for words in (*needed, *family.may_say, *MARKERS):
         if words:
             rest = rest.replace(words, "")
@@ -512,7 +512,10 @@ def load_pretrained(
             f"{folder} holds no .safetensors file"
             " (pickled .bin weights are refused: they can run code)"
         )
-    model = empty_model(config, device, dtype)
+    try:
+        model = empty_model(config, device, dtype)
+    except RuntimeError as error:
+        raise ValueError(f"{folder}: no memory for its weights on {device}") from error
     missing = their_tensors(model)
     head = None
     for file in files:
@@ -538,11 +541,7 @@ def empty_model(config: GPTConfig, device: str | torch.device, dtype: torch.dtyp
     """A model whose weights are yet to be loaded: no time is spent on drawing random ones."""
     with torch.device("meta"):
         model = GPT(config).to(dtype)
-    try:
-        model.to_empty(device=device)
-    except RuntimeError as error:
-        size = sum(weight.numel() for weight in model.parameters())
-        raise ValueError(f"no memory for {size:,} parameters on {device}") from error
+    model.to_empty(device=device)
     if config.tied:  # to_empty has made two of them
         model.head.weight = model.embedding.weight
     return model
@@ -645,6 +644,9 @@ def word_ranks(vocabulary: dict[str, int], special: dict[str, int]) -> dict[byte
         raise ValueError("an id is no whole number from 0")
     if len(set(ids)) < len(ids):
         raise ValueError("two words have one id")
+    for byte in sorted(set(b"".join(ranks))):
+        if bytes([byte]) not in ranks:
+            raise ValueError(f"words hold byte {byte}, which is no word itself")
     return ranks
 
 
