@@ -539,6 +539,18 @@ def test_a_template_that_is_not_in_the_table_is_refused(tmp_path, change, said):
     assert f"--init {tmp_path}" in str(refused.value) and "Qwen2.5" in str(refused.value)
 
 
+def test_a_template_that_always_thinks_is_refused(tmp_path):
+    """Catches a thinking model that is taken for Qwen3, whose thoughts can be switched off."""
+    theirs = TEMPLATES["Qwen3"]
+    always = theirs.replace(THOUGHT, "{{- '<think>\\n' }}").replace(
+        "message['content']", "'<think>' + '</think>' + message['content']"
+    )
+    assert always.count("think>") == 3 and theirs.count("think>") == 2
+    assert checkpoints.family_of(theirs, "") == "Qwen3"
+    with pytest.raises(world.BadInput, match="none of those that are known"):
+        checkpoints.family_of(always, "")
+
+
 def test_a_question_for_which_there_are_no_bytes_is_named(tmp_path):
     """Catches tiktoken's panic, which no `except` of ours sees: SmolLM2 has no token for 21
     bytes."""
