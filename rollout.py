@@ -63,18 +63,21 @@ class Episodes:
         is_said = self.turn[row].abs() == turn
         return self.tokens[row][is_said].tolist()
 
-    def texts(self, tokenizer: tiktoken.Encoding, end: int) -> list[list[str]]:
+    def texts(
+        self, tokenizer: tiktoken.Encoding, end: int, other_ends: tuple[int, ...] = ()
+    ) -> list[list[str]]:
         """The attempts of each row as text, without the token that ends them.
 
         Ids for which the tokenizer has no word are left out: the embedding of a downloaded model
         may have more rows than its tokenizer has words.
         """
+        unspoken = {end, *other_ends}
         rows = []
         for row in range(len(self.tokens)):
             attempts = []
             for turn in range(1, self.ended.shape[1] + 1):
                 ids = self.said(row, turn)
-                words = [id for id in ids if id != end and id < tokenizer.n_vocab]
+                words = [id for id in ids if id not in unspoken and id < tokenizer.n_vocab]
                 attempts.append(tokenizer.decode(words))
             rows.append(attempts)
         return rows
@@ -163,18 +166,20 @@ def generate(
     max_new_tokens: int,
     temperature: float,
     generator: torch.Generator | None = None,
+    other_ends: tuple[int, ...] = (),
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Continue every row until it says `end` or has said max_new_tokens.
+    """Continue every row until it says `end` (or one of other_ends) or has said max_new_tokens.
 
     tokens (B, L), counts (B,): what each row has to read first, behind what `cache` holds already.
     Returns the new tokens (B, N), how many of them are each row's own (B,), their log-probabilities
-    (B, N), and whether the row said `end` (B,). The last token of a row is not in the cache yet.
+    (B, N), and whether the row ended by itself (B,). The last token of a row is not in the cache yet.
     """
     B = len(tokens)
     device = tokens.device
     log_probs = torch.zeros(B, max_new_tokens, device=device)
     new = torch.zeros_like(log_probs).long()  # (B, N)
     lengths = torch.zeros_like(counts)  # (B,)
+    ends = torch.tensor([end, *other_ends], device=device)
     ended = torch.zeros(B, dtype=torch.bool, device=device)
     rows = torch.arange(B, device=device)  # who is still being played, and in `playing`
     playing = cache
@@ -186,7 +191,7 @@ def generate(
         new[speakers, step] = token[speaks]
         log_probs[speakers, step] = log_prob[speaks]
         lengths[speakers] += 1
-        ended[speakers] = token[speaks] == end
+        ended[speakers] = torch.isin(token[speaks], ends)
         goes_on = ~ended[rows]  # (rows,)
         left = int(goes_on.sum())
         if left == 0:
@@ -216,6 +221,7 @@ def two_turns(
     generator: torch.Generator | None = None,
     turns: int = 2,
     first: Episodes | None = None,
+    other_ends: tuple[int, ...] = (),
 ) -> Episodes:
     """x1 -> y1, then x2 = x1 + y1 + request -> y2 (and so on for more turns).
 
@@ -242,7 +248,7 @@ def two_turns(
             ask_again(episodes, turn - 1, request, end)
         tokens, counts = unread(episodes, cache)
         attempt, lengths, log_probs, ended = generate(
-            model, cache, tokens, counts, end, max_new_tokens, temperature, generator
+            model, cache, tokens, counts, end, max_new_tokens, temperature, generator, other_ends
         )
         episodes.append(attempt, lengths, turn, log_probs)
         episodes.ended[:, turn - 1] = ended
@@ -301,6 +307,7 @@ def play(
         generator,
         turns,
         first,
+        task.other_ends,
     )
 
 

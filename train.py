@@ -230,7 +230,7 @@ def train_step(
     rng = random.Random(f"{config.seed} {stage.name} {step}")
     problems, episodes = collect(config, stage, player, reference, task, rng)
     played = time.perf_counter()
-    attempts = episodes.texts(task.tokenizer, task.end)
+    attempts = episodes.texts(task.tokenizer, task.end, task.other_ends)
     r = grade(task, problems, attempts).to(episodes.tokens.device)  # (B, 2): what is reported
     shaped = stage.rewards(r)  # (B, 2): what is optimised
     advantages = advantages_of(stage, shaped, r)
@@ -317,13 +317,13 @@ def play_all(
         elif first_player is not None:
             first = rollout.play(first_player, task, part, *how, turns=1)
         episodes = rollout.play(policy, task, part, *how, config.attempts, first)
-        attempts += episodes.texts(task.tokenizer, task.end)
+        attempts += episodes.texts(task.tokenizer, task.end, task.other_ends)
     return attempts
 
 
 def closed(task: Task, text: str) -> list[int]:
     """An attempt as token ids, with the token that ends it."""
-    return task.tokenizer.encode_ordinary(text) + [task.end]
+    return world.encode(task.tokenizer, text, special=()) + [task.end]
 
 
 # ---- one stage -----------------------------------------------------------------------------------
@@ -503,8 +503,8 @@ def make_task(config: Config, trains: bool) -> Task:
     if config.init:
         from extras import checkpoints
 
-        tokenizer = checkpoints.load_tokenizer(Path(config.init))
-        chat = checkpoints.chat_of(tokenizer)
+        tokenizer = checkpoints.load_tokenizer(config.init)
+        chat = checkpoints.chat_of(tokenizer, Path(config.init), config.system)
     if not config.data:
         return world.world_task(config, config.eval_problems, tokenizer, chat)
     from extras import datasets
@@ -578,6 +578,12 @@ def make_policy(config: Config, task: Task, device: torch.device) -> GPT:
         )
         policy = GPT(shape).to(device, dtype)
     check_positions(config, policy, task)
+    words = task.tokenizer.n_vocab
+    if words > policy.config.vocab_size:
+        raise BadInput(
+            f"--init {config.init}: the tokenizer has {words:,} words, the model"
+            f" {policy.config.vocab_size:,} (vocab_size): they are not of one checkpoint"
+        )
     policy.recompute = config.recompute
     return policy
 

@@ -20,6 +20,7 @@ what self-correction lives on.
     ids = task.prompt_ids(problem)
 """
 
+import functools
 import hashlib
 import random
 import re
@@ -71,6 +72,7 @@ class Chat:
     user: str  # before the user's words
     model: str  # before the model's words
     end: str  # after the model's words
+    other_ends: tuple[int, ...] = ()  # ids of further tokens at which the model stops
 
     def prompt(self, text: str) -> str:
         """What stands before attempt 1."""
@@ -86,7 +88,7 @@ class Task:
     """All that the loop needs to know of a domain."""
 
     tokenizer: tiktoken.Encoding
-    end: int  # the token that ends an attempt
+    end: int  # the token that ends an attempt, and closes one that was cut
     prompt: str  # what stands before attempt 1, with {question} in it
     request: str  # what stands between two attempts, whether the first was right or wrong
     train: list[Problem]  # empty: drawn anew from the world in every step
@@ -94,31 +96,50 @@ class Task:
     final: Callable[[str], str | None] | None = None  # what counts of an attempt; None: its box
     # Which programs are right; None: an attempt is right by its final answer (rewards.is_correct).
     judge: Callable[[list[Problem], list[str]], list[bool]] | None = None
+    other_ends: tuple[int, ...] = ()  # further tokens that end one: a downloaded model's
 
     def prompt_ids(self, problem: Problem) -> list[int]:
         """x1 as token ids. Only the prompt's own words may be special tokens: a question that
-        spells one gets its letters. Raises ValueError where the tokenizer has no words for the
+        spells one gets its letters. Raises BadInput where the tokenizer has no words for the
         question."""
-        before, after = self.prompt.split("{question}")
-        question = self.tokenizer.encode_ordinary(problem.question)
-        if self.tokenizer.decode(question) != problem.question:
-            raise ValueError(no_words(self.tokenizer, problem.question))
-        return encode(self.tokenizer, before) + question + encode(self.tokenizer, after)
+        marker = "|".join(re.escape(word) for word in self.tokenizer.special_tokens_set)
+        ids = []
+        for piece in re.split(f"({marker})", self.prompt):  # markers and what stands between
+            if piece in self.tokenizer.special_tokens_set:
+                ids.append(self.tokenizer.encode_single_token(piece))
+            else:
+                # subtle: encoded together with what stands around it, as the model learnt it.
+                words = piece.replace("{question}", problem.question)
+                ids += encode(self.tokenizer, words, special=())
+        return ids
 
     def request_ids(self) -> list[int]:
         """What stands between two attempts, as token ids."""
         return encode(self.tokenizer, self.request)
 
 
-def encode(tokenizer: tiktoken.Encoding, text: str) -> list[int]:
-    """Token ids of a text, special tokens included.
+def encode(
+    tokenizer: tiktoken.Encoding, text: str, special: str | tuple[str, ...] = "all"
+) -> list[int]:
+    """Token ids of a text. special: the words that are read as special tokens; () for none.
 
-    tiktoken drops what its pattern does not match; here that raises ValueError.
+    tiktoken drops what its pattern does not match, and panics at a byte for which it has no token;
+    here both raise BadInput.
     """
-    ids = tokenizer.encode(text, allowed_special="all")
+    if not set(text.encode()) <= known_bytes(tokenizer):
+        raise BadInput(no_words(tokenizer, text))
+    allowed = special if special == "all" else set(special)
+    ids = tokenizer.encode(text, allowed_special=allowed, disallowed_special=())
     if tokenizer.decode(ids) != text:
-        raise ValueError(no_words(tokenizer, text))
+        raise BadInput(no_words(tokenizer, text))
     return ids
+
+
+@functools.cache
+def known_bytes(tokenizer: tiktoken.Encoding) -> frozenset[int]:
+    """The bytes that occur in a tokenizer's words."""
+    words = tokenizer.token_byte_values() + [word.encode() for word in tokenizer.special_tokens_set]
+    return frozenset(b"".join(words))
 
 
 def no_words(tokenizer: tiktoken.Encoding, text: str) -> str:
@@ -335,9 +356,11 @@ def world_task(
         prompt = "{question}"
         request = REQUEST
         end = END
+        other_ends = ()
     else:
         prompt = chat.prompt("{question}")
         request = chat.request(REQUEST.strip())
         end = chat.end
+        other_ends = chat.other_ends
     end_token = tokenizer.encode_single_token(end)
-    return Task(tokenizer, end_token, prompt, request, train=[], test=test)
+    return Task(tokenizer, end_token, prompt, request, train=[], test=test, other_ends=other_ends)

@@ -120,6 +120,7 @@ def chat_task(
         test=test,
         final=extract_code if are_programs else None,
         judge=functools.partial(judge, timeout=timeout) if are_programs else None,
+        other_ends=chat.other_ends,
     )
 
 

@@ -144,6 +144,9 @@ class CheckpointOptions:
     """a downloaded checkpoint, and problems from files"""
 
     init: str | None = option(None, "folder of a checkpoint in Hugging Face's format")
+    system: str | None = option(
+        None, "system message in place of the checkpoint's default one (its own chat template's)"
+    )
     data: str | None = option(
         None, "MATH, GSM8K, MBPP, HumanEval: a folder, or a JSON file (the generated world)"
     )
@@ -413,6 +416,8 @@ def check_unread(config: Config):
     if config.init:
         shape = ["layers", "width", "heads", "hidden"]
         require_default(config, shape, "is not read with --init")
+    else:
+        require_default(config, ["system"], "is not read without --init")
 
 
 def require_default(config: Config, option_names: list[str], reason: str):

@@ -118,6 +118,11 @@ def check_room(run: Run, attempts: int):
         )
 
 
+def texts_of(task: Task, episodes: rollout.Episodes) -> list[list[str]]:
+    """The attempts of each row as text."""
+    return episodes.texts(task.tokenizer, task.end, task.other_ends)
+
+
 def seconds_and_tokens(started: float, tokens: int) -> str:
     """How fast it was."""
     seconds = time.perf_counter() - started
@@ -169,7 +174,7 @@ def draw_chunk(run: Run, problems: list[Problem], samples: int, temperature: flo
     for start in range(0, len(repeated), 1024):
         part = repeated[start : start + 1024]
         episodes = rollout.play(run.policy, run.task, part, *how)
-        texts += episodes.texts(run.task.tokenizer, run.task.end)
+        texts += texts_of(run.task, episodes)
         tokens += int((episodes.turn > 0).sum())
     right = train.grade(run.task, repeated, texts).numpy() > 0
     final = train.final_of(run.task)
@@ -276,14 +281,14 @@ def play_on(run: Run, problems: list[Problem], attempts: int, temperature: float
     task = run.task
     if window == "all":
         episodes = rollout.play(run.policy, task, problems, *how, attempts)
-        return episodes.texts(task.tokenizer, task.end)
+        return texts_of(task, episodes)
     episodes = rollout.play(run.policy, task, problems, *how, 1)
-    texts = episodes.texts(task.tokenizer, task.end)
+    texts = texts_of(task, episodes)
     for _ in range(attempts - 1):
         given = [[train.closed(task, chain[-1])] for chain in texts]
         first = rollout.given_episodes(task, problems, given, generator.device)
         episodes = rollout.play(run.policy, task, problems, *how, 2, first)
-        for chain, (_, text) in zip(texts, episodes.texts(task.tokenizer, task.end)):
+        for chain, (_, text) in zip(texts, texts_of(task, episodes)):
             chain.append(text)
     return texts
 
@@ -364,7 +369,7 @@ def controls_of(run: Run, problems: int, temperature: float) -> list[dict]:
         return rollout.play(model, run.task, test, *how, 1)
 
     def graded(episodes: rollout.Episodes) -> torch.Tensor:
-        texts = episodes.texts(run.task.tokenizer, run.task.end)
+        texts = texts_of(run.task, episodes)
         return train.grade(run.task, test, texts)
 
     def second_to(first: rollout.Episodes, task: Task = run.task) -> torch.Tensor:
@@ -374,7 +379,7 @@ def controls_of(run: Run, problems: int, temperature: float) -> list[dict]:
     r1 = graded(own)[:, 0]
     again = graded(first_of(run.policy))[:, 0]
     as_trained = second_to(own)
-    ends = [train.closed(run.task, text) for [text] in own.texts(run.task.tokenizer, run.task.end)]
+    ends = [train.closed(run.task, text) for [text] in texts_of(run.task, own)]
     others = [[ends[(row + 1) % len(ends)]] for row in range(len(ends))]
     hidden = second_to(rollout.given_episodes(run.task, test, others, generator.device))
     unasked = second_to(own, dataclasses.replace(run.task, request=""))

@@ -4,6 +4,7 @@ checkpoints."""
 import json
 import os
 import random
+import re
 import shutil
 import struct
 
@@ -247,7 +248,7 @@ QWEN = (
 LETTERS = "aeTi sS'  \n\n\t0129.,$\\{}()^_é中文字😀½²ⅷ\u00a0\u3000\r-+*/=<>|Ωd"
 
 
-def trained_tokenizer(folder, kind):
+def trained_tokenizer(folder, kind, special=("<|im_start|>", "<|im_end|>")):
     """A small byte-level BPE in a family's layout, trained on a few lines of LaTeX and code."""
     tokenizers = pytest.importorskip("tokenizers")
     from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
@@ -272,7 +273,7 @@ def trained_tokenizer(folder, kind):
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=600,
-        special_tokens=["<|im_start|>", "<|im_end|>", "<|no letters of bytes|>"],
+        special_tokens=[*special, "<|no letters of bytes|>"],
         show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
@@ -374,6 +375,473 @@ def test_chat_markers_are_those_of_the_family():
     )
     with pytest.raises(world.BadInput, match="a folder: no chat markers known"):
         checkpoints.chat_of(with_special("<|endoftext|>"))
+
+
+# Chat templates in the manner of the published ones: a default system message, a branch for tools,
+# thoughts that are forgotten. The words that a family speaks are exact, the programs are shorter.
+CHATML_TURNS = """{%- for message in messages %}
+    {%- if message.role == 'tool' %}
+        {{- '<|im_start|>user\\n<tool_response>' + message.content + '<|im_end|>\\n' }}
+    {%- elif not (message.role == 'system' and loop.first) %}
+        {{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+    THOUGHT
+{%- endif %}
+"""
+CHATML_HEAD = """{%- if tools %}
+    {{- "<|im_start|>system\\nSYSTEM# You may call one of these tools" + (tools | tojson) }}
+{%- elif messages[0].role == 'system' %}
+    {{- '<|im_start|>system\\n' + messages[0].content + '<|im_end|>\\n' }}
+{%- else %}
+    {{- '<|im_start|>system\\nSYSTEM<|im_end|>\\n' }}
+{%- endif %}
+"""
+CHATML_TEMPLATE = CHATML_HEAD + CHATML_TURNS.replace("THOUGHT", "")
+QWEN25_WORDS = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+SMOLLM2_WORDS = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+NO_SYSTEM = """{%- else %}
+    {{- '<|im_start|>system\\nSYSTEM<|im_end|>\\n' }}
+"""
+THOUGHT = """{%- if enable_thinking is defined and enable_thinking is false %}
+    {{- '<think>\\n\\n</think>\\n\\n' }}
+    {%- endif %}"""
+LLAMA32_TEMPLATE = """{{- bos_token }}
+{%- if not date_string is defined %}
+    {%- if strftime_now is defined %}
+        {%- set date_string = strftime_now("%d %b %Y") %}
+    {%- else %}
+        {%- set date_string = "26 Jul 2024" %}
+    {%- endif %}
+{%- endif %}
+{#- The system message, with the words of a first user message never in it. #}
+{%- if messages[0]['role'] == 'system' %}
+    {%- set system_message = messages[0]['content'] | trim %}
+    {%- set messages = messages[1:] %}
+{%- else %}
+    {%- set system_message = "" %}
+{%- endif %}
+{{- "<|start_header_id|>system<|end_header_id|>\\n\\n" }}
+{%- if tools %}
+    {{- "Environment: ipython\\n" }}
+{%- endif %}
+{{- "Cutting Knowledge Date: December 2023\\n" }}
+{{- "Today Date: " + date_string + "\\n\\n" }}
+{{- system_message }}
+{{- "<|eot_id|>" }}
+{%- for message in messages %}
+    {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'
+        + message['content'] | trim + '<|eot_id|>' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
+{%- endif %}
+"""
+TEMPLATES = {
+    "Qwen2.5": CHATML_TEMPLATE.replace("SYSTEM", QWEN25_WORDS),
+    "SmolLM2": CHATML_TEMPLATE.replace("SYSTEM", SMOLLM2_WORDS).replace("\\n", "\n"),
+    "Qwen3": (CHATML_HEAD.replace(NO_SYSTEM, "") + CHATML_TURNS)
+    .replace("SYSTEM", "")
+    .replace("THOUGHT", THOUGHT),
+    "Llama 3.2": LLAMA32_TEMPLATE,
+}
+CHATML_TOKENS = ("<|im_start|>", "<|im_end|>", "<think>", "</think>")
+LLAMA_TOKENS = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
+LAYOUTS = {
+    "Qwen2.5": ("qwen2", CHATML_TOKENS),
+    "SmolLM2": ("smollm2", CHATML_TOKENS),
+    "Qwen3": ("qwen2", CHATML_TOKENS),
+    "Llama 3.2": ("llama3", LLAMA_TOKENS),
+}
+
+
+def chat_folder(folder, family, in_config=False):
+    """A tokenizer of a family with its chat template; as `transformers` reads it."""
+    trained_tokenizer(folder, *LAYOUTS[family])
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|begin_of_text|>"}
+    if family != "Llama 3.2":
+        del config["bos_token"]
+    if in_config:
+        config["chat_template"] = TEMPLATES[family]
+    else:
+        (folder / "chat_template.jinja").write_text(TEMPLATES[family])
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return transformers.AutoTokenizer.from_pretrained(folder)
+
+
+def template_ids(theirs, messages):
+    """What `transformers` makes of a conversation, ready for the model to speak."""
+    return theirs.apply_chat_template(
+        messages,
+        add_generation_prompt=True,
+        enable_thinking=False,
+        date_string="26 Jul 2024",
+        return_dict=False,
+    )
+
+
+@pytest.mark.parametrize("in_config", [False, True])
+@pytest.mark.parametrize("system", [None, "Be brief.", ""])
+@pytest.mark.parametrize("family", TEMPLATES)
+def test_a_conversation_equals_that_of_the_chat_template(tmp_path, family, system, in_config):
+    """Catches a default system message left out, a line end too few, thinking left on, a question
+    encoded apart from what stands before it: id by id, for one and two user turns."""
+    theirs = chat_folder(tmp_path, family, in_config)
+    mine = checkpoints.load_tokenizer(tmp_path)
+    task = datasets.chat_task([], [], mine, checkpoints.chat_of(mine, tmp_path, system))
+    first = [] if system is None else [{"role": "system", "content": system}]
+    for question in ("What is $12+30$?", "don't", "  for i in", "\n\nA  1", "12", "é中<|im_end"):
+        asked = datasets.MATH_PROMPT.replace("{question}", question)
+        messages = [*first, {"role": "user", "content": asked}]
+        ids = task.prompt_ids(world.Problem(question, "42"))
+        assert ids == template_ids(theirs, messages), question
+        said = "It is \\boxed{42}."
+        messages += [{"role": "assistant", "content": said}]
+        messages += [{"role": "user", "content": datasets.MATH_REQUEST}]
+        ids += [*mine.encode_ordinary(said), task.end, *task.request_ids()]
+        if family == "Qwen3":  # whose template forgets that attempt 1 did not think: x2 is x1 + y1
+            block = world.encode(mine, "<think>\n\n</think>\n\n")
+            at = ids.index(block[0])
+            assert ids[at : at + len(block)] == block
+            del ids[at : at + len(block)]
+        assert ids == template_ids(theirs, messages), question
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (
+            lambda old: old.replace("Alibaba", "Nobody"),
+            "says also 'You are Qwen, created by Nobody",
+        ),
+        (lambda old: old + "{{ ' /no_think' }}", "none of those that are known"),
+        (lambda old: "{{- 'Answer in French.' }}" + old, "says also 'Answer in French.'"),
+        (lambda old: "Answer in French." + old, "says also 'Answer in French.'"),
+        (lambda old: old.replace("'<|im_end|>' + '\\n'", "'<|im_end|>'"), "none of those"),
+        (lambda old: old.replace("assistant\\n", "model\\n"), "none of those"),
+        (
+            lambda old: old.replace("assistant\\n' }}", "assistant\\n<think>\\n' }}"),
+            "none of those",
+        ),
+        (lambda old: "{{ '[INST]' + messages[0].content + '[/INST]' }}", "none of those"),
+    ],
+)
+def test_a_template_that_is_not_in_the_table_is_refused(tmp_path, change, said):
+    """Catches a model that is asked in nearly its own words: it answers worse, and nobody knows."""
+    chat_folder(tmp_path, "Qwen2.5")
+    file = tmp_path / "chat_template.jinja"
+    file.write_text(change(file.read_text()))
+    tokenizer = checkpoints.load_tokenizer(tmp_path)
+    with pytest.raises(world.BadInput, match=re.escape(said)) as refused:
+        checkpoints.chat_of(tokenizer, tmp_path)
+    assert f"--init {tmp_path}" in str(refused.value) and "Qwen2.5" in str(refused.value)
+
+
+def test_a_template_that_always_thinks_is_refused(tmp_path):
+    """Catches a thinking model that is taken for Qwen3, whose thoughts can be switched off."""
+    theirs = TEMPLATES["Qwen3"]
+    always = theirs.replace(THOUGHT, "{{- '<think>\\n' }}").replace(
+        "message['content']", "'<think>' + '</think>' + message['content']"
+    )
+    assert always.count("think>") == 3 and theirs.count("think>") == 2
+    assert checkpoints.family_of(theirs, "") == "Qwen3"
+    with pytest.raises(world.BadInput, match="none of those that are known"):
+        checkpoints.family_of(always, "")
+
+
+def test_a_question_for_which_there_are_no_bytes_is_named(tmp_path):
+    """Catches tiktoken's panic, which no `except` of ours sees: SmolLM2 has no token for 21
+    bytes."""
+    trained_tokenizer(tmp_path, "smollm2")
+    file = tmp_path / "tokenizer.json"
+    theirs = json.loads(file.read_text())
+    byte = {number: letter for letter, number in checkpoints.byte_letters().items()}[0xF1]
+    theirs["model"]["vocab"]["unused"] = theirs["model"]["vocab"].pop(byte)
+    file.write_text(json.dumps(theirs))
+    mine = checkpoints.load_tokenizer(tmp_path)
+    task = datasets.chat_task([], [], mine, checkpoints.chat_of(mine))
+    assert task.prompt_ids(world.Problem("é中文字😀", "1"))
+    with pytest.raises(world.BadInput, match=r"has no words for .*a \\U00040000"):
+        task.prompt_ids(world.Problem("a \U00040000", "1"))
+
+
+@pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
+def test_a_model_stops_at_each_of_its_end_tokens(tmp_path, file):
+    """Catches an attempt that goes on where `transformers` stops, and one whose text holds the
+    token that ended it."""
+    theirs = checkpoint(tmp_path, "qwen2")
+    prompts = tokens()[:, :20]
+    counts = torch.full((3,), 20)
+    loaded = checkpoints.load_pretrained(tmp_path)
+    free, *_ = rollout.generate(loaded, ours.Cache(loaded, 3, 45), prompts, counts, -1, 25, 0.0)
+    ends = [free[0, 3].item(), free[1, 9].item()]
+    (tmp_path / "generation_config.json").unlink()
+    (tmp_path / file).write_text(
+        json.dumps(json.loads((tmp_path / "config.json").read_text()) | {"eos_token_id": ends})
+    )
+    assert checkpoints.end_tokens(tmp_path) == ends
+    expected = theirs.generate(
+        prompts,
+        attention_mask=torch.ones_like(prompts),
+        max_new_tokens=25,
+        do_sample=False,
+        pad_token_id=60,
+        eos_token_id=ends,
+    )
+    played = rollout.two_turns(
+        loaded, prompts.tolist(), [1, 2], ends[0], 25, 0.0, other_ends=(ends[1],)
+    )
+    letters = with_special(*(f"<{i}>" for i in range(61)))
+    texts = played.texts(letters, ends[0], (ends[1],))
+    for row in range(3):
+        said = played.said(row, turn=1)
+        assert said == expected[row, 20 : 20 + len(said)].tolist()
+        assert played.ended[row, 0] == (said[-1] in ends)
+        assert texts[row][0] == bytes(id for id in said if id not in ends).decode()
+    assert {played.said(row, turn=1)[-1] for row in (0, 1)} == set(ends)
+
+
+@pytest.mark.parametrize(
+    "found, others", [([2, 1, 0], (2, 0)), ([1], ()), (1, ()), (2, (2,)), (None, ())]
+)
+def test_end_tokens_of_a_folder_reach_the_loop(tmp_path, found, others):
+    """Catches end tokens that are read and then passed to nobody."""
+    chat_folder(tmp_path, "Qwen2.5")
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": found}))
+    mine = checkpoints.load_tokenizer(tmp_path)
+    chat = checkpoints.chat_of(mine, tmp_path)
+    assert mine.encode_single_token("<|im_end|>") == 1
+    for task in (
+        datasets.chat_task([], [], mine, chat),
+        world.world_task(world.World(values=4, levels=(1,)), 4, mine, chat),
+    ):
+        assert (task.end, task.other_ends) == (1, others)
+
+
+# ---- what a folder has to be ----------------------------------------------------------------------
+def put(name, content):
+    """A change of a folder: this file has this content."""
+
+    def change(folder):
+        if content is None:
+            (folder / name).unlink()
+        else:
+            text = content if isinstance(content, str) else json.dumps(content)
+            (folder / name).write_text(text)
+
+    return change
+
+
+def configured(**change):
+    """A change of a folder's config.json."""
+    return lambda folder: edit(folder, **change)
+
+
+def in_tokenizer(change):
+    """A change of a folder's tokenizer.json."""
+
+    def changed(folder):
+        file = folder / "tokenizer.json"
+        theirs = json.loads(file.read_text())
+        change(theirs)
+        file.write_text(json.dumps(theirs))
+
+    return changed
+
+
+def in_weights(change):
+    """A change of a folder's tensors."""
+
+    def changed(folder):
+        file = folder / "model.safetensors"
+        tensors = dict(checkpoints.read_safetensors(file))
+        change(tensors)
+        checkpoints.write_safetensors(file, tensors)
+
+    return changed
+
+
+def become_a_folder(folder):
+    file = folder / "model.safetensors"
+    file.unlink()
+    file.mkdir()
+
+
+def as_another_type(folder):
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes().replace(b'"F32"', b'"I32"', 1))
+
+
+def renamed(old, new):
+    def change(theirs):
+        theirs["model"]["vocab"][new] = theirs["model"]["vocab"].pop(old)
+
+    return in_tokenizer(change)
+
+
+LLAMA3_KEYS = {name: value for name, value in LLAMA3.items() if name != "high_freq_factor"}
+FAULTS = {
+    "no tokenizer": (
+        put("tokenizer.json", None),
+        "tokenizer.json: cannot be read, it is not there",
+    ),
+    "no config": (put("config.json", None), "config.json: cannot be read"),
+    "a list": (put("config.json", []), "config.json: cannot be read (it holds no JSON object)"),
+    "bytes": (put("config.json", "\x00"), "config.json: cannot be read"),
+    "fp8": (configured(quantization_config={"quant_method": "fp8"}), "quantised weights (fp8)"),
+    "gptq": (
+        configured(quantization_config={"quant_method": "gptq", "bits": 4}),
+        "quantised weights (gptq)",
+    ),
+    "4-bit": (
+        configured(quantization_config={"load_in_4bit": True}),
+        "quantised weights (of some kind)",
+    ),
+    "int32 weights": (as_another_type, "is I32; F32, F16, BF16 are read, quantised weights not"),
+    "sliding": (configured(use_sliding_window=True), "a sliding window (use_sliding_window"),
+    "sliding layers": (configured(layer_types=["sliding_attention"] * 2), "a sliding window"),
+    "rope": (
+        configured(rope_parameters=LLAMA3_KEYS),
+        "config.json: high_freq_factor is missing",
+    ),
+    "rope text": (
+        configured(rope_parameters=LLAMA3 | {"factor": "x"}),
+        "config.json: factor is 'x', not a number above 0",
+    ),
+    "rope list": (configured(rope_parameters=[1]), "rotary settings that are [1]"),
+    "small vocabulary": (
+        in_tokenizer(lambda theirs: theirs["model"]["vocab"].update({"zzz": 700})),
+        "the tokenizer has 701 words, the model 610",
+    ),
+    "half a size": (configured(hidden_size=32.0), "hidden_size is 32.0, not a whole number from 1"),
+    "a negative size": (configured(num_hidden_layers=-1), "num_hidden_layers is -1, not a whole"),
+    "no heads": (configured(num_key_value_heads=0), "num_key_value_heads is 0, not a whole"),
+    "odd heads": (configured(num_key_value_heads=3), "4 heads are no multiple of 3 key heads"),
+    "an epsilon": (configured(rms_norm_eps="1e-6"), "rms_norm_eps is '1e-6', not a number above"),
+    "a huge vocabulary": (configured(vocab_size=10**15), "no memory for"),
+    "weights that are a folder": (become_a_folder, "model.safetensors is damaged or not supported"),
+    "NaN": (
+        in_weights(lambda tensors: tensors["model.norm.weight"].fill_(float("nan"))),
+        "model.norm.weight holds numbers that are infinite or none",
+    ),
+    "another head": (
+        in_weights(lambda old: old.update({"lm_head.weight": torch.ones(610, 32)})),
+        "lm_head.weight is not model.embed_tokens.weight",
+    ),
+    "ids of text": (
+        in_tokenizer(lambda theirs: theirs["model"]["vocab"].update({"zzz": "7"})),
+        "an id is no whole number",
+    ),
+    "one id twice": (
+        in_tokenizer(lambda theirs: theirs["model"]["vocab"].update({"zzz": 70})),
+        "two words have one id",
+    ),
+    "an emoji": (renamed("a", "😀"), "cannot be read as byte-level BPE"),
+    "no letter f": (renamed("f", "f" * 9), "words hold byte 102, which is no word itself"),
+    "added tokens of text": (
+        in_tokenizer(lambda theirs: theirs.update(added_tokens=["a"])),
+        "cannot be read as byte-level BPE",
+    ),
+    "a normalizer of text": (
+        in_tokenizer(lambda theirs: theirs.update(normalizer="NFC")),
+        "cannot be read as byte-level BPE",
+    ),
+    "a template": (put("chat_template.jinja", "{{ messages }}"), "its chat template is none of"),
+    "an end": (put("generation_config.json", {"eos_token_id": "a"}), "eos_token_id is 'a', not a"),
+}
+
+
+SHORT = (  # a fault that is not noticed is not trained on for long
+    "--warm-steps 1 --warm-batch 2 --levels 1 --stage-one-steps 0 --stage-two-steps 1 --problems 2"
+    " --samples 2 --eval-problems 4 --max-new-tokens 2 --device cpu"
+).split()
+
+
+def refused(capsys, *options):
+    """What the command line says of bad input: one line, and nothing is left behind."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        train.main([*options, *SHORT])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and said.count("\n") == 1 and "Traceback" not in said
+    return said
+
+
+def whole_folder(folder):
+    """A checkpoint with which a run begins."""
+    torch.manual_seed(0)
+    config = transformers.Qwen2Config(**SHAPE | {"vocab_size": 610}, tie_word_embeddings=True)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    trained_tokenizer(folder, "qwen2")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_of_a_folder_is_one_clear_line(tmp_path, fault, capfd):
+    """Catches a traceback, or a panic, where the folder that --init names is not a checkpoint that
+    can be used."""
+    change, expected = FAULTS[fault]
+    whole_folder(tmp_path / "start")
+    change(tmp_path / "start")
+    out = tmp_path / "out"
+    said = refused(capfd, "--init", str(tmp_path / "start"), "--out", str(out))
+    assert expected in said and str(tmp_path / "start") in said and not out.exists()
+
+
+def test_a_name_on_the_hub_is_no_folder(capsys, tmp_path, monkeypatch):
+    """Catches a name that `transformers` would download, and the system message of no model."""
+    monkeypatch.chdir(tmp_path)
+    said = refused(capsys, "--init", "Qwen/Qwen2.5-0.5B-Instruct")
+    assert "hf download Qwen/Qwen2.5-0.5B-Instruct --local-dir FOLDER" in said
+    assert "there is no such folder" in refused(capsys, "--init", str(tmp_path / "nothing"))
+    assert "--system is not read without --init" in refused(capsys, "--system", "Be brief.")
+
+
+def test_an_equal_copy_of_a_tied_head_is_skipped(tmp_path):
+    """Catches a copy that is refused for being there."""
+    checkpoint(tmp_path, "qwen2")
+    expected = checkpoints.load_pretrained(tmp_path)
+    in_weights(
+        lambda old: old.update({"lm_head.weight": old["model.embed_tokens.weight"].clone()})
+    )(tmp_path)
+    loaded = checkpoints.load_pretrained(tmp_path)
+    assert loaded.head.weight is loaded.embedding.weight
+    assert torch.equal(loaded.head.weight, expected.head.weight)
+
+
+@pytest.mark.parametrize("family", TEMPLATES)
+def test_a_saved_folder_chats_in_transformers(tmp_path, family):
+    """Catches a chat template, or another file of the tokenizer, that is left behind."""
+    before = tmp_path / "before"
+    torch.manual_seed(0)
+    config = transformers.Qwen2Config(**SHAPE | {"vocab_size": 610})
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(before)
+    theirs = chat_folder(before, family)
+    (before / "merges.txt").write_text("#version: 0.2\n")
+    (before / "tokenizer.model").write_bytes(b"\x00")
+    loaded = checkpoints.load_pretrained(before)
+    checkpoints.save_pretrained(loaded, tmp_path / "after", like=before)
+    assert {file.name for file in before.iterdir()} == {
+        file.name for file in (tmp_path / "after").iterdir()
+    }
+    words = transformers.AutoTokenizer.from_pretrained(tmp_path / "after")
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "after")
+    messages = [{"role": "user", "content": "What is $12+30$?"}]
+    ids = template_ids(words, messages)
+    assert ids == template_ids(theirs, messages)
+    prompt = torch.tensor([ids])
+    answer = model.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        max_new_tokens=5,
+        do_sample=False,
+        pad_token_id=0,
+    )
+    mine = checkpoints.load_tokenizer(tmp_path / "after")
+    end = mine.encode_single_token(checkpoints.chat_of(mine, tmp_path / "after").end)
+    played = rollout.two_turns(loaded, [ids], [], end, 5, 0.0, turns=1)
+    assert played.said(0, turn=1) == answer[0, len(ids) :].tolist()[: len(played.said(0, turn=1))]
 
 
 # ---- the whole path ------------------------------------------------------------------------------

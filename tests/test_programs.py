@@ -513,7 +513,7 @@ def test_a_policy_that_repairs_scores_on_mbpp_r(both, monkeypatch):
     policy = train.make_policy(config, task, device)
     played = []
 
-    def play(policy, prompts, request, end, longest, temperature, generator, turns, first):
+    def play(policy, prompts, request, end, longest, temperature, generator, turns, first, ends):
         played.append(first.texts(task.tokenizer, task.end))
         said = []
         for problem in task.test:
@@ -544,7 +544,7 @@ def test_human_eval_alone_can_be_evaluated_but_not_trained_on(both, capsys, monk
         train.main([*TINY, *data, "--out", str(both / "out")])
     assert "no train problem of mbpp left" in capsys.readouterr().err
     monkeypatch.setattr(checkpoints, "load_tokenizer", lambda folder: datasets.byte_tokenizer())
-    monkeypatch.setattr(checkpoints, "chat_of", lambda tokenizer: datasets.PLAIN)
+    monkeypatch.setattr(checkpoints, "chat_of", lambda *_: datasets.PLAIN)
     config = options.parse(["--init", "a checkpoint", *data, "--method", "prompt"])
     task = train.make_task(config, trains=False)
     assert not task.train and len(task.test) == 2 and datasets.CODE_CRITIQUE in task.request
