@@ -199,6 +199,7 @@ def test_variables_are_tried_at_several_points():
         \sqrt{x^2} != x
         x^2 != x^3
         x != y
+        |x| != |y|
         x_1 != x_2
         f(x) != g(x)
         y=2x+3 != y=2x-3
@@ -313,6 +314,7 @@ def test_a_name_before_the_sign_does_not_count():
         x+1=5 != 5
         2x=10 != 10
         \pi=5 != 5
+        \cos 60^\circ=5 != 5
         x^2=25 != 25
     """)
 
@@ -326,6 +328,7 @@ def test_equations_are_the_same_if_one_is_a_multiple():
         x=30000 != x=30001
         x=x != x=5
         0.3=30\% != 0.3=31\%
+        2=3 != 3=5
     """)
 
 
@@ -1093,6 +1096,7 @@ x \ne 0 == (-\infty,0)\cup(0,\infty)
 12:30 != \frac25
 1:03 != 1:3
 20:34 == 20:34:00
+S:T=7:32 == 7:32
 2:30 PM == 14:30
 2:30 \text{ p.m.} == 2:30
 2:30 != 14:30
