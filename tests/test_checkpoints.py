@@ -887,7 +887,7 @@ def test_the_loop_trains_a_checkpoint_and_writes_one(tmp_path, task, capsys):
 
 
 def test_a_prompt_longer_than_the_model_s_positions_is_named(tmp_path, capsys):
-    """512 positions in the checkpoint: two attempts of up to 120 tokens, the request and the
+    """512 positions in the checkpoint: 2 attempts of up to 120 tokens, the request and the
     longest prompt."""
     checkpoint(tmp_path / "start", "qwen2")
     trained_tokenizer(tmp_path / "start", "qwen2")
@@ -908,7 +908,7 @@ def test_a_prompt_longer_than_the_model_s_positions_is_named(tmp_path, capsys):
         )
     said = capsys.readouterr().err
     assert "all.jsonl" in said and "the model has 512" in said
-    assert "two attempts of up to 120" in said
+    assert "2 attempts of up to 120" in said
     assert said.count("\n") == 1 and not (tmp_path / "out").exists()
 
 

@@ -1422,7 +1422,7 @@ def test_every_server_hashes_alike(monkeypatch):
     """Catches a verdict that depends on which server gave it."""
     program = "def f(words): return list(set(words)), hash(words)"
     seen = set()
-    for _ in range(3):
+    for _ in range(8):
         monkeypatch.setattr(sandbox, "IDLE", type(sandbox.IDLE)())
         verdicts = [
             passes_tests(program, [f"assert f('ab')[0] == {list(order)}"], AMPLE)
