@@ -172,7 +172,7 @@ def generate(
 
     tokens (B, L), counts (B,): what each row has to read first, behind what `cache` holds already.
     Returns the new tokens (B, N), how many of them are each row's own (B,), their log-probabilities
-    (B, N), and whether the row ended by itself (B,). The last token of a row is not in the cache yet.
+    (B, N), and whether the row ended by itself (B,). A row's last token is not in the cache yet.
     """
     B = len(tokens)
     device = tokens.device

@@ -67,8 +67,8 @@ def log_probs_and_kl(
 def stage_one_rewards(r: Tensor) -> Tensor:
     """Eq. 3: attempt 2 is paid for being right, attempt 1 for nothing (only its KL speaks).
 
-    r (B, 2) correctness -> (B, 2); of more attempts the last is paid. The four fates, right-right, wrong-right, wrong-wrong and
-    right-wrong:
+    r (B, 2) correctness -> (B, 2); of more attempts the last is paid. The four fates, right-right,
+    wrong-right, wrong-wrong and right-wrong:
 
     >>> r = torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0], [1.0, 0.0]])
     >>> stage_one_rewards(r).tolist()

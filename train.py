@@ -20,10 +20,12 @@ import hashlib
 import json
 import math
 import random
+import signal
 import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,7 +37,16 @@ import rollout
 import score
 import world
 from extras import options, report
-from extras.files import load_state, open_folder, write_csv, write_json, write_whole
+from extras.files import (
+    append_rows,
+    fingerprint,
+    load_state,
+    locked,
+    open_folder,
+    read_rows,
+    write_json,
+    write_whole,
+)
 from extras.options import Config
 from model import GPT, GPTConfig
 from rollout import Episodes, Scene
@@ -43,6 +54,10 @@ from world import BadInput, Problem, Task
 
 SLICE = 2**26  # logits at a time in the learner: 256 MB in float32
 KEEP_OVER = 20  # steps over which the training reward is averaged to choose the weights to keep
+
+
+class NotFinite(ArithmeticError):
+    """A step's loss, gradient or KL is infinite or not a number; the message says which."""
 
 
 # ---- one update ----------------------------------------------------------------------------------
@@ -114,8 +129,11 @@ def learn(
 
     The batch goes through in micro-batches, whose gradients add up in the optimiser's float32
     masters. Returns figures of the whole batch: KL and log-probability of each turn (per episode),
-    the gradient's norm before clipping, and the largest difference between the log-probabilities
-    of sampler and learner, which are one policy (0 while the base model is made).
+    the gradient's norm before clipping, the largest difference between the log-probabilities of
+    sampler and learner, which are one policy (0 while the base model is made), and whether the
+    weights moved. Where every advantage is 0 they do not: no attempt was better than another, and
+    Adam would make a whole step of rounding noise. Raises NotFinite before a step that would
+    destroy the weights.
     """
     B = len(episodes.tokens)
     held = optimizer.param_groups[0]["params"]
@@ -143,11 +161,17 @@ def learn(
             gap = (log_probs.detach() - episodes.log_probs[rows, 1:longest]).abs().max()
             sampler_gap = max(sampler_gap, gap.item())
     norm = torch.nn.utils.clip_grad_norm_(held, config.gradient_clip)  # before it is clipped
-    optimizer.step()
-    for weight, master in zip(policy.parameters(), held):
-        weight.data.copy_(master)  # rounded, if the weights are bfloat16; if not, they are one
     figures = {name: (total / B).item() for name, total in sums.items()}
-    return figures | {"gradient_norm": norm.item(), "sampler_gap": sampler_gap}
+    figures |= {"gradient_norm": norm.item(), "sampler_gap": sampler_gap}
+    for name, figure in figures.items():
+        if not math.isfinite(figure):
+            raise NotFinite(f"{name} is {figure}")
+    moved = bool(advantages.any())
+    if moved:
+        optimizer.step()
+        for weight, master in zip(policy.parameters(), held):
+            weight.data.copy_(master)  # rounded, if the weights are bfloat16; if not, they are one
+    return figures | {"moved": float(moved)}
 
 
 def move_gradients(policy: GPT, held: list[Tensor]):
@@ -338,6 +362,55 @@ def train_stage(
     clock: Counter,
 ):
     """The one loop: from state["step"] to the end of the stage, with a checkpoint now and then."""
+    learner = open_stage(stage, state, policy)
+    done = state["step"]
+    steps = range(done, stage.steps)
+    for step in tqdm(steps, stage.name, total=stage.steps, initial=done, disable=None):
+        if stage.rounds and step % math.ceil(stage.steps / stage.rounds) == 0:
+            learner.player.load_state_dict(policy.state_dict())
+        try:
+            row, example = train_step(
+                config,
+                stage,
+                step,
+                policy,
+                learner.player,
+                reference,
+                learner.optimizer,
+                task,
+                clock,
+            )
+        except NotFinite as error:
+            state["step"] = step
+            raise NotFinite(keep_failure(folder, stage, state, policy, learner, error)) from error
+        note(state, row)
+        if not stage.supervised and config.keep == "best":
+            keep_best(state, stage, policy, learner.held)
+        done = step + 1
+        if done % config.log_every == 0 or done == stage.steps:
+            tqdm.write(report.line(row, stage.steps))
+        if done % config.show_every == 0 and reference is not None:
+            tqdm.write(example)
+        for warning in report.looks(state["history"], state["said"]):
+            tqdm.write(warning)
+        if done % config.checkpoint_every == 0:
+            state["step"] = done
+            freeze(stage, state, policy, learner)
+            save_checkpoint(folder, state)
+    if state["best"] is not None:
+        policy.load_state_dict(state["best"]["policy"])
+
+
+class Learner(NamedTuple):
+    """What a stage moves, beside the policy."""
+
+    held: dict[str, Tensor]  # float32 masters of the policy's weights
+    optimizer: torch.optim.Optimizer
+    player: GPT  # who is sampled from
+
+
+def open_stage(stage: score.Stage, state: dict, policy: GPT) -> Learner:
+    """The learner of a stage, as it was at the last checkpoint."""
     held = masters(policy)
     for name, master in held.items():
         master.copy_(state["policy"][name])  # what bfloat16 has no bits for is in the checkpoint
@@ -350,30 +423,60 @@ def train_stage(
         player = copy.deepcopy(policy).requires_grad_(False)
     if state["player"]:
         player.load_state_dict(state["player"])
-    done = state["step"]
-    steps = range(done, stage.steps)
-    for step in tqdm(steps, stage.name, total=stage.steps, initial=done, disable=None):
-        if stage.rounds and step % math.ceil(stage.steps / stage.rounds) == 0:
-            player.load_state_dict(policy.state_dict())
-        row, example = train_step(
-            config, stage, step, policy, player, reference, optimizer, task, clock
-        )
-        state["history"].append(row)
-        if not stage.supervised and config.keep == "best":
-            keep_best(state, stage, policy, held)
-        done = step + 1
-        if done % config.log_every == 0 or done == stage.steps:
-            tqdm.write(report.line(row, stage.steps))
-        if done % config.show_every == 0 and reference is not None:
-            tqdm.write(example)
-        if done % config.checkpoint_every == 0:
-            state["step"] = done
-            state["policy"] = policy.state_dict() | held
-            state["optimizer"] = optimizer.state_dict()
-            state["player"] = player.state_dict() if stage.rounds else None
-            save_checkpoint(folder, state)
-    if state["best"] is not None:
-        policy.load_state_dict(state["best"]["policy"])
+    return Learner(held, optimizer, player)
+
+
+def freeze(stage: score.Stage, state: dict, policy: GPT, learner: Learner):
+    """The learner as it is, in the state: the opposite of open_stage."""
+    state["policy"] = policy.state_dict() | learner.held
+    state["optimizer"] = learner.optimizer.state_dict()
+    state["player"] = learner.player.state_dict() if stage.rounds else None
+
+
+def note(state: dict, row: dict):
+    """A step's row, for the next checkpoint to write down; the last ones stay at hand."""
+    state["steps"] += 1
+    state["unwritten"].append(row)
+    state["history"].append(row)
+    del state["history"][:-KEEP_OVER]
+
+
+def keep_failure(
+    folder: Path, stage: score.Stage, state: dict, policy: GPT, learner: Learner, error: NotFinite
+) -> str:
+    """Leave all that is needed to take a step again that came to no number, beside the last
+    checkpoint; returns the line that says so."""
+    freeze(stage, state, policy, learner)
+    failed = state | {"stage_name": stage.name}
+    write_whole(folder / "failed.pt", lambda path: torch.save(failed, path))
+    return (
+        f"{stage.name}, step {state['step'] + 1}: {error}, so the step was not taken: lower"
+        f" --learning-rate (or --warm-learning-rate, --alpha); --replay {folder / 'failed.pt'}"
+        " takes it again"
+    )
+
+
+def replay(config: Config, policy: GPT, task: Task, whole_task: Task):
+    """Take the step again that --replay's file was left by, and print what it comes to."""
+    state = load_state(Path(config.replay), policy)
+    weights = copied(policy.state_dict())
+    stages = {stage.name: stage for stage in (warm_start(config), *stages_of(config))}
+    stage = stages.get(state.get("stage_name"))
+    if stage is None:
+        raise BadInput(f"--replay {config.replay} is of no stage of --method {config.method}")
+    reference = None
+    if stage.name != "warm start":
+        make_base_model(config, policy, whole_task, Counter())
+        reference = copy.deepcopy(policy).requires_grad_(False)
+        policy.load_state_dict(weights)
+        if stage.pinned_to_start:
+            reference = model_at_start(state, policy)
+    learner = open_stage(stage, state, policy)
+    played_by = (policy, learner.player, reference, learner.optimizer)
+    at = whole_task if reference is None else task
+    row, example = train_step(config, stage, state["step"], *played_by, at, Counter())
+    print(report.line(row, stage.steps))
+    print(example)
 
 
 def keep_best(state: dict, stage: score.Stage, policy: GPT, held: dict[str, Tensor]):
@@ -399,10 +502,27 @@ def copied(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def save_checkpoint(folder: Path, state: dict):
-    """Everything that a later start needs to go on as if nothing had happened."""
+    """Everything that a later start needs to go on as if nothing had happened.
+
+    The log goes first, and the checkpoint holds its size: rows behind that are of steps that will
+    be made again, and the next append cuts them off.
+    """
+    log = folder / "log.csv"
+    state["log_size"] = append_rows(log, state["unwritten"], state["log_size"])
+    state["unwritten"] = []
     write_whole(folder / "checkpoint.pt", lambda path: torch.save(state, path))
-    if state["history"]:
-        write_csv(folder / "log.csv", state["history"])
+
+
+def new_state() -> dict:
+    """The state of a run before its first step."""
+    return {
+        "results": {},
+        "steps": 0,  # made so far, over all stages
+        "history": [],  # rows of the last KEEP_OVER of them
+        "unwritten": [],  # rows that are not in log.csv yet
+        "log_size": 0,  # bytes of log.csv that belong to this state
+        "said": [],  # warnings, each of which is said once
+    }
 
 
 def begin_stage(state: dict, number: int, policy: GPT):
@@ -417,7 +537,7 @@ def begin_stage(state: dict, number: int, policy: GPT):
 
 
 def model_at_start(state: dict, policy: GPT) -> GPT:
-    """The model from which the stage in progress started; its weights are in the checkpoint, too."""
+    """The model from which the stage in progress started; the checkpoint holds it, too."""
     if state["start"] is None:
         state["start"] = copied(policy.state_dict())
     start = copy.deepcopy(policy).requires_grad_(False)
@@ -436,14 +556,16 @@ def run_stages(
 ) -> dict:
     """Stage after stage from the last checkpoint on, evaluated before the first and after each (the
     base model's warm start, which has no reference, is not). Leaves model.pt."""
-    state = {"history": [], "results": {}}
+    state = new_state()
     begin_stage(state, 0, policy)
     if (folder / "checkpoint.pt").exists():
-        state = load_state(folder / "checkpoint.pt", policy)
-        print(f"going on in {folder} after {len(state['history'])} steps")
+        state = state | load_state(folder / "checkpoint.pt", policy)
+        print(f"going on in {folder} after {state['steps']} steps")
     if reference is not None and not state["results"]:
         state["results"]["base"] = evaluate(config, policy, task, "base")
         print(report.vital_signs(state["results"]["base"]["sampled"]))
+        if config.init:  # it can take longer than all the rest
+            save_checkpoint(folder, state)
     while state["stage"] < len(stages):
         stage = stages[state["stage"]]
         pinned_to = reference
@@ -600,7 +722,8 @@ def check_positions(config: Config, policy: GPT, task: Task):
     if needed > policy.config.positions:
         raise BadInput(
             f"{problem}: {needed} positions are needed (prompt {lengths[problem]},"
-            f" {config.attempts} attempts of up to {config.max_new_tokens}), the model has {policy.config.positions}: lower"
+            f" {config.attempts} attempts of up to {config.max_new_tokens}), the model has"
+            f" {policy.config.positions}: lower"
             " --max-new-tokens, or leave such problems out"
         )
 
@@ -611,13 +734,36 @@ def make_base_model(config: Config, policy: GPT, task: Task, clock: Counter):
     settings = config.base_settings()
     name = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:10]
     folder = open_folder(Path(config.out) / f"base-{name}", settings)
-    if not (folder / "model.pt").exists():
-        print(
-            f"base model: {config.warm_steps} supervised steps on the author's text"
-            f" (kept in {folder})"
-        )
-        run_stages(config, folder, (warm_start(config),), policy, None, task, clock)
+    with locked(folder, wait=True):  # while another run makes it
+        check_inputs(config, folder, task)
+        if not (folder / "model.pt").exists():
+            print(
+                f"base model: {config.warm_steps} supervised steps on the author's text"
+                f" (kept in {folder})"
+            )
+            run_stages(config, folder, (warm_start(config),), policy, None, task, clock)
     load_state(folder / "model.pt", policy)
+
+
+def check_inputs(config: Config, folder: Path, task: Task):
+    """BadInput if the problems of --data, or the weights of --init, are no longer those with which
+    the folder's run began."""
+    now = {"--data": None, "--init": None}
+    if config.data:
+        problems = repr(task.train + task.test)
+        now["--data"] = hashlib.sha256(problems.encode()).hexdigest()
+    if config.init:
+        now["--init"] = fingerprint(Path(config.init))
+    file = folder / "inputs.json"
+    if not file.exists():
+        write_json(file, now)
+    before = json.loads(file.read_text())
+    for option, value in now.items():
+        if before.get(option) != value:
+            raise BadInput(
+                f"{folder} was begun with other content of {option}: bring it back, or name another"
+                " folder with --out"
+            )
 
 
 # ---- a run ---------------------------------------------------------------------------------------
@@ -632,14 +778,31 @@ def run(config: Config):
         print(f"{folder} holds this run, finished; remove the folder to run it again.")
         print(report.table(json.loads((folder / "results.json").read_text())["results"]))
         return
-    started = time.perf_counter()
-    clock = Counter()
     stages = tuple(stage for stage in stages_of(config) if stage.steps)  # none: evaluate only
     whole_task = make_task(config, trains=bool(config.warm_steps or stages))
     task = limit_training(config, whole_task)
     policy = make_policy(config, whole_task, device)
+    if config.replay:
+        return replay(config, policy, task, whole_task)
     open_folder(folder, settings)  # after all that can be wrong with --data and --init
-    print_heading(config, policy, task, folder)
+    with locked(folder):
+        check_inputs(config, folder, whole_task)
+        print_heading(config, policy, task, folder)
+        run_in(folder, config, stages, policy, task, whole_task)
+
+
+def run_in(
+    folder: Path,
+    config: Config,
+    stages: tuple[score.Stage, ...],
+    policy: GPT,
+    task: Task,
+    whole_task: Task,
+):
+    """The run itself, in a folder that is its own; whole_task is the task before --train-problems,
+    for the base model."""
+    started = time.perf_counter()
+    clock = Counter()
     make_base_model(config, policy, whole_task, clock)
     if config.data:
         names = {
@@ -649,20 +812,21 @@ def run(config: Config):
         write_json(folder / "split.json", names)
     reference = copy.deepcopy(policy).requires_grad_(False)  # the base model, in every stage
     state = run_stages(config, folder, stages, policy, reference, task, clock)
+    results = state["results"]
     if stages:  # else the policy is the base model still
-        last = list(state["results"])[-1]
-        after_base = correct_base(config, policy, reference, task)
-        state["results"][last]["after_base"] = after_base
+        last = list(results)[-1]
+        results[last]["after_base"] = correct_base(config, policy, reference, task)
     if config.init:
         from extras import checkpoints
 
         checkpoints.save_pretrained(policy, folder / "model", like=config.init)
-    report.draw_curves(state["history"], state["results"], folder / "curves.png")
+    report.draw_curves(read_rows(folder / "log.csv"), results, folder / "curves.png")
     seconds = time.perf_counter() - started
     clock["the rest"] = seconds - sum(clock.values())
-    content = {"config": settings, "results": state["results"], "seconds": seconds, "clock": clock}
+    settings = config.run_settings()
+    content = {"config": settings, "results": results, "seconds": seconds, "clock": clock}
     write_json(folder / "results.json", content)
-    print_ending(state["results"], task, folder, clock)
+    print_ending(results, task, folder, clock)
 
 
 def print_heading(config: Config, policy: GPT, task: Task, folder: Path):
@@ -693,6 +857,7 @@ def print_ending(results: dict[str, dict], task: Task, folder: Path, clock: Coun
 def main(argv: list[str] | None = None):
     """Run the command line. Bad input is one line and status 2; Ctrl-C keeps the last checkpoint
     and says so."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
         config = options.parse(argv)
         options.check_read_by_method(config, stages_of)
@@ -700,6 +865,9 @@ def main(argv: list[str] | None = None):
     except BadInput as error:
         print(f"train.py: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except NotFinite as error:
+        print(f"train.py: error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
     except KeyboardInterrupt:
         message = "\nstopped. The same command goes on from the last checkpoint."
         print(message, file=sys.stderr)

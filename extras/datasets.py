@@ -740,8 +740,9 @@ def read_problems(
 
     A problem that stands in both splits, or twice in one, and a row without an answer are left out.
     A bad row is one that cannot be read, or whose answer cannot be one, or whose program fails its
-    own tests (within ten times `timeout` seconds). Raises BadInput at any bad row unless skip_bad_rows, at a
-    subject that no row is of, and where nothing is left to test or, if it `trains`, to train on.
+    own tests (within ten times `timeout` seconds). Raises BadInput at any bad row unless
+    skip_bad_rows, at a subject that no row is of, and where nothing is left to test or, if it
+    `trains`, to train on.
     """
     bad: list[str] = []
     unanswered: list[str] = []

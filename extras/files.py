@@ -7,8 +7,12 @@ What this file is not: it knows nothing of what is written.
 """
 
 import csv
+import fcntl
+import hashlib
 import json
 import os
+import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable
 
@@ -73,6 +77,10 @@ def load_state(path: Path, policy: torch.nn.Module) -> dict:
     Raises BadInput if the file is damaged or holds something else.
     """
     try:
+        with zipfile.ZipFile(path) as archive:  # torch does not look at its checksums
+            damaged = archive.testzip()
+        if damaged:
+            raise ValueError(f"the checksum of {damaged} is another")
         state = torch.load(path, map_location="cpu", weights_only=True)
         policy.load_state_dict(state["policy"])
     except Exception as error:  # damaged bytes can make an unpickler raise anything
@@ -82,13 +90,69 @@ def load_state(path: Path, policy: torch.nn.Module) -> dict:
     return state
 
 
-def write_csv(path: Path, history: list[dict]):
-    """A row a step."""
+# ---- the log: a row a step -----------------------------------------------------------------------
+def append_rows(path: Path, rows: list[dict], size: int) -> int:
+    """Write rows behind the first `size` bytes of a CSV; what stood behind them goes. Returns its
+    new size. Raises BadInput if there are not so many bytes."""
+    if not rows and size == 0:
+        return 0
+    with open(path, "r+" if size else "w", newline="") as file:
+        there = file.seek(0, os.SEEK_END)
+        if there < size:
+            raise BadInput(
+                f"{path} has {there} bytes, and the checkpoint beside it is of {size}: remove the"
+                " folder to run it again"
+            )
+        file.seek(size)
+        file.truncate()
+        if rows:
+            writer = csv.DictWriter(file, list(rows[0]))
+            if size == 0:
+                writer.writeheader()
+            writer.writerows(rows)
+        file.flush()
+        os.fsync(file.fileno())  # it is on the disk before the checkpoint that counts on it
+        return file.tell()
 
-    def save(temporary: Path):
-        with open(temporary, "w", newline="") as file:
-            writer = csv.DictWriter(file, list(history[0]))
-            writer.writeheader()
-            writer.writerows(history)
 
-    write_whole(path, save)
+def read_rows(path: Path) -> list[dict]:
+    """The rows of such a CSV, figures as numbers; none, if there is no file."""
+    if not path.exists():
+        return []
+    rows = []
+    with open(path, newline="") as file:
+        for row in csv.DictReader(file):
+            rows.append({name: x if name == "stage" else float(x) for name, x in row.items()})
+    return rows
+
+
+# ---- one run at a time, and the same inputs ------------------------------------------------------
+@contextmanager
+def locked(folder: Path, wait: bool = False):
+    """Keep other processes out of a folder for a while; a lock ends with its owner.
+
+    Raises BadInput if another is in it; with `wait`, says so and waits for its end.
+    """
+    with open(folder / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if not wait:
+                raise BadInput(f"another run is at work in {folder}: wait for its end") from None
+            print(f"waiting for another run, which is at work in {folder}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def fingerprint(folder: Path) -> str:
+    """A hash of a checkpoint's weights: of each file its name, its size, and its first and last
+    megabyte."""
+    found = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        size = file.stat().st_size
+        found.update(f"{file.name} {size}".encode())
+        with open(file, "rb") as opened:
+            found.update(opened.read(2**20))
+            opened.seek(max(0, size - 2**20))
+            found.update(opened.read())
+    return found.hexdigest()

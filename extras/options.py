@@ -182,6 +182,7 @@ class FileOptions:
     """files and printing: these change no number"""
 
     out: str = option("out", "folder that holds a folder per run and per base model")
+    replay: str | None = option(None, "failed.pt of a run that stopped: take that step again")
     log_every: int = option(10, "steps between printed lines (the CSV has every step)", int, 1)
     show_every: int = option(60, "steps between whole episodes shown as text", int, 1)
     checkpoint_every: int = option(

@@ -161,6 +161,50 @@ def line(row: dict, steps: int) -> str:
     return " | ".join(parts)
 
 
+LOOK_OVER = 20  # steps over which a warning looks back
+
+
+def looks(history: list[dict], said: list[str]) -> list[str]:
+    """What a person should look at, each thing once: lines that begin with "look:". history: the
+    last rows of the CSV; `said` is added to.
+
+    >>> looks([{"stage": "Stage I", "moved": 0.0}] * 20, [])[0][:53]
+    'look: no reward differed in the last 20 steps (Stage '
+    """
+    recent = history[-LOOK_OVER:]
+    stage = recent[-1]["stage"]
+    if len(recent) < LOOK_OVER or recent[0]["stage"] != stage or stage == "warm start":
+        return []
+
+    def mean(name: str) -> float:
+        figures = [row.get(name, math.nan) for row in recent]
+        return sum(figures) / len(figures)
+
+    cut = max(mean("truncated_t1"), mean("truncated_t2"))
+    signs = {
+        "no reward differed": (mean("moved") == 0, "nothing was learnt: easier problems"),
+        "98 % of answers were copies": (
+            mean("unchanged") > 0.98,
+            "the second attempt copies the first: see the README's sick runs",
+        ),
+        "half of the attempts were cut": (cut > 0.5, "raise --max-new-tokens"),
+        "turn 1 left the base model": (
+            stage.split("(")[0] == "Stage I" and mean("kl_t1") > 0.2,
+            "its KL is above 0.2 nats: raise --beta2 or lower --learning-rate",
+        ),
+        "the KL is above 20 nats": (
+            max(mean("kl_t1"), mean("kl_t2")) > 20,
+            "far from the base model: lower --learning-rate or raise --beta1",
+        ),
+    }
+    lines = []
+    for sign, (is_there, advice) in signs.items():
+        if is_there and f"{stage} {sign}" not in said:
+            said.append(f"{stage} {sign}")
+            lines.append(f"look: {sign} in the last {LOOK_OVER} steps ({stage}): {advice}")
+    return lines
+
+
 def episode(problem: Problem, texts: list[str], r: list[float]) -> str:
     """One whole episode, each attempt marked right or wrong."""
     asked = problem.question
@@ -212,7 +256,7 @@ def table(results: dict[str, dict]) -> str:
 def with_later_attempts(columns: tuple, result: dict[str, float]) -> tuple:
     """The columns, and behind that of attempt 2 one for each attempt after it, if there are any.
 
-    >>> with_later_attempts(SHORT_COLUMNS, {"accuracy_t1": 0, "accuracy_t2": 0, "accuracy_t3": 0})[2]
+    >>> with_later_attempts(SHORT_COLUMNS, {"accuracy_t2": 0.5, "accuracy_t3": 0.6})[2]
     ('t3', 7, 'accuracy_t3')
     """
     title, width, second = columns[1]

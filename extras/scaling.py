@@ -2,7 +2,7 @@
 
     python extras/scaling.py vote out/score-seed0 out/multi_turn_rl-seed0     # the paper's Figure 1
     python extras/scaling.py attempts out/score-seed0      # 1 to 10 attempts (Appendix A.1)
-    python extras/scaling.py controls out/score-seed0      # what else could explain a second attempt
+    python extras/scaling.py controls out/score-seed0      # what else explains a second attempt
 
 A run's folder holds config.json and model.pt, as train.py leaves it; out/base-... is the base
 model. Runs of one method are averaged over their seeds. Every command prints a table and leaves it
