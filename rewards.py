@@ -8,7 +8,7 @@ library alone, and no answer is ever run.
     is_equivalent(r"\frac{6}{2}", "3")                          # True: as mathematics
     grade(problems, attempts)                                   # a row of bools for each problem
 
-Two answers are read as mathematics (extras/formulas.py): the text becomes a tree, the tree a
+Two answers are read as mathematics (formulas.py): the text becomes a tree, the tree a
 number. The number is exact where it is rational; otherwise it is computed at ten fixed values of
 the unknowns, of all sizes and both signs. Expressions that agree at random points are equal with
 overwhelming probability: the Schwartz-Zippel lemma (J. T. Schwartz, J. ACM 27(4), 1980; R. Zippel,
@@ -47,7 +47,7 @@ import re
 from fractions import Fraction
 from typing import Callable
 
-from extras.formulas import (
+from formulas import (
     EXACT,
     FUNCTIONS,
     INFINITY,
