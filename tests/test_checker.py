@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import rewards
-from extras import formulas
+import formulas
 from rewards import extract_answer, grade, is_correct, is_equivalent
 
 # ---- the final answer of a response --------------------------------------------------------------
