@@ -330,12 +330,12 @@ def test_every_column_of_a_step(case, tmp_path, monkeypatch, clock):
     )
     monkeypatch.setattr(train, "draw", lambda config, task, rng, count: task.test[:count])
     config = dataclasses.replace(case.config, checkpoint_every=1, micro_batch=7)
-    state = {"history": [], "results": {}}
+    state = train.new_state()
     train.begin_stage(state, 0, policy)
     train.train_stage(config, tmp_path, stage, state, policy, reference, task, clock)
     with open(tmp_path / "log.csv", newline="") as file:
         (row,) = csv.DictReader(file)
-    assert row.pop("stage") == "Stage I"
+    assert row.pop("stage") == "Stage I" and float(row.pop("moved")) == 1
     found = {name: float(value) for name, value in row.items()}
     assert found == pytest.approx(expected, rel=1e-4)
     different = {round(value, 4) for value in found.values()}
