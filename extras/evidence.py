@@ -483,9 +483,13 @@ def agree(option: str, config: dict, first: dict) -> bool:
 
 
 def differs_only_in(knob: str, config: dict, first: dict) -> bool:
-    """Whether a folder's options are the first one's, but for the knob, the method and the seed."""
+    """Whether a folder's options are the first one's, but for the knob, the method, the seed, and
+    what follows from the knob: the weights that are kept, from the number of training problems."""
+    free = ["method", "seed", knob]
+    if knob == "train_problems":
+        free.append("keep")
     for option in first:
-        if option not in ("method", "seed", knob) and not agree(option, config, first):
+        if option not in free and not agree(option, config, first):
             return False
     return True
 

@@ -712,7 +712,8 @@ def test_picture_over_a_knob_orders_its_values(place, drawn, capsys):
 def test_no_end_of_problems_is_more_than_any_number(place, drawn, capsys):
     """Catches a map over the training problems on which none, 0, stands left of 32."""
     for name, count in (("a", 256), ("b", 0), ("c", 32)):
-        result_file(place, "score", 0, count / 1000, name, train_problems=count)
+        keep = "best" if count else "last"  # what unsaid follows from it
+        result_file(place, "score", 0, count / 1000, name, train_problems=count, keep=keep)
     figures.main("map --name a,b,c --knobs train-problems --way greedy".split())
     assert capsys.readouterr().out.splitlines()[0] == "| train_problems | 32 | 256 | 0 |"
     assert drawn[-1][2] == pytest.approx([3.2, 25.6, 0])
