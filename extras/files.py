@@ -133,7 +133,7 @@ def locked(folder: Path, wait: bool = False):
 
     Raises BadInput if another is in it; with `wait`, says so and waits for its end.
     """
-    with open(folder / "lock", "w") as file:
+    with open(folder / "lock", "a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

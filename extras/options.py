@@ -39,15 +39,18 @@ TASKS = ("math", "gsm8k", "mbpp", "humaneval", "mbpp_r")
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """A list of numbers and ranges.
+    """A list of numbers and ranges. Raises ValueError where one is missing, or a range is empty.
 
     >>> numbers("1-3,5")
     (1, 2, 3, 5)
     """
     found: list[int] = []
     for part in text.split(","):
-        first, _, last = part.partition("-")
-        found += range(int(first), int(last or first) + 1)
+        first, dash, last = part.partition("-")
+        values = range(int(first), int(last if dash else first) + 1)
+        if not values:
+            raise ValueError(f"{part}: from the smaller to the larger")
+        found += values
     return tuple(found)
 
 
@@ -83,10 +86,10 @@ class MethodOptions:
     )
     problems: int = option(16, "problems a step", int, 1)
     samples: int = option(8, "episodes a problem: k of the leave-one-out baseline", int, 2)
-    learning_rate: float = option(5e-4, "of both stages (AdamW, fresh in each)", float, 1e-9)
-    alpha: float = option(10.0, "weight of the bonus r2 - r1 in Stage II", float, 0)
-    beta1: float = option(0.1, "weight of the KL to the base model", float, 0)
-    beta2: float = option(0.5, "weight of turn 1's KL in Stage I", float, 0)
+    learning_rate: float = option(5e-4, "of both stages (AdamW, fresh in each)", float, 1e-9, 1)
+    alpha: float = option(10.0, "weight of the bonus r2 - r1 in Stage II", float, 0, 1e4)
+    beta1: float = option(0.1, "weight of the KL to the base model", float, 0, 1e4)
+    beta2: float = option(0.5, "weight of turn 1's KL in Stage I", float, 0, 1e4)
     offline_share: float = option(
         1.0, "share of Stage II's problems with first attempts of the base model", float, 0, 1
     )
@@ -136,7 +139,7 @@ class BaseModelOptions:
         None, "supervised steps on the author's text (400; with --init and --data 0)", int, 0
     )
     warm_batch: int = option(256, "rows a step of them", int, 1)
-    warm_learning_rate: float = option(3e-3, "their peak learning rate (AdamW)", float, 1e-9)
+    warm_learning_rate: float = option(3e-3, "their peak learning rate (AdamW)", float, 1e-9, 1)
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,7 @@ class CheckpointOptions:
         (), "only these of MATH's subjects, such as algebra,number_theory (all)", names
     )
     skip_bad_rows: bool = option(False, "leave out rows that cannot be used, and say why", bool)
-    timeout: float = option(5.0, "seconds that a program and its tests may take", float, 1e-3)
+    timeout: float = option(5.0, "seconds that a program and its tests may take", float, 1e-3, 3600)
     dtype: str | None = option(
         None, "of the weights: float32 or bfloat16 (bfloat16 with --init on a GPU, else float32)"
     )
@@ -169,8 +172,8 @@ class LearningOptions:
 
     seed: int = option(0, "of base model, training problems and sampling", int, 0)
     attempts: int = option(2, "attempts at a problem: 2 as in the paper, or 3 and more", int, 2, 10)
-    temperature: float = option(1.0, "sampling temperature in training", float, 1e-3)
-    gradient_clip: float = option(1.0, "largest norm of a step's gradient", float, 1e-9)
+    temperature: float = option(1.0, "sampling temperature in training", float, 1e-3, 100)
+    gradient_clip: float = option(1.0, "largest norm of a step's gradient", float, 1e-9, 1e9)
     micro_batch: int = option(128, "episodes per forward pass: memory, not gradients", int, 1)
     recompute: bool = option(False, "compute layers again backwards: less memory, slower", bool)
     device: str | None = option(None, "cuda or cpu (cuda where there is one)")
@@ -235,6 +238,11 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def refuse(message: str):
+    """BadInput with argparse's words."""
+    raise BadInput(message)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """argparse's parser with a group for each class above."""
     parser = argparse.ArgumentParser(
@@ -243,6 +251,7 @@ def make_parser() -> argparse.ArgumentParser:
         description="From nothing to a model that corrects itself.",
         allow_abbrev=False,
     )
+    parser.error = refuse  # one line, like all other bad input
     for group in GROUPS:
         arguments = parser.add_argument_group(group.__doc__)
         for option_field in dataclasses.fields(group):
@@ -273,8 +282,7 @@ def add_argument(arguments, option_field: dataclasses.Field):
 def parse(argv: list[str] | None = None) -> Config:
     """The command line as a Config in which every default is decided but the device and the dtype.
 
-    An unknown option, or text that is no value, ends the program with status 2; a value that cannot
-    be raises BadInput.
+    Raises BadInput for an unknown option, text that is no value, and a value that cannot be.
     """
     config = Config(**vars(make_parser().parse_args(argv)))
     check(config)

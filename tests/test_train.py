@@ -479,11 +479,51 @@ def refused(capsys, arguments):
         ("--dtype float16", "--dtype"),
         ("--warm-steps -1", "--warm-steps"),
         ("--max-new-tokens 0", "--max-new-tokens"),
+        ("--levels 3-1", "--levels"),
+        ("--levels 1-", "--levels"),
+        ("--levels -2", "--levels"),
+        ("--levels ,", "--levels"),
+        ("--levels=", "--levels"),
+        ("--warm-steps=-2", "--warm-steps"),
+        ("--temperature inf", "--temperature"),
+        ("--temperature nan", "--temperature"),
+        ("--temperature 1e9", "--temperature"),
+        ("--learning-rate inf", "--learning-rate"),
+        ("--learning-rate 1e6", "--learning-rate"),
+        ("--learning-rate 0", "--learning-rate"),
+        ("--warm-learning-rate 1e20", "--warm-learning-rate"),
+        ("--alpha inf", "--alpha"),
+        ("--alpha 1e30", "--alpha"),
+        ("--alpha nan", "--alpha"),
+        ("--beta1 inf", "--beta1"),
+        ("--beta1 -0.1", "--beta1"),
+        ("--beta2 1e30", "--beta2"),
+        ("--gradient-clip inf", "--gradient-clip"),
+        ("--gradient-clip 0", "--gradient-clip"),
+        ("--seed -1", "--seed"),
+        ("--seed 1.5", "--seed"),
+        ("--seed", "--seed"),
+        ("--samples eight", "--samples"),
+        ("--problems 0", "--problems"),
+        ("--layers 0", "--layers"),
+        ("--threads 0", "--threads"),
+        ("--keep worst", "--keep"),
+        ("--attempts 2.5", "--attempts"),
+        ("--offline-share 2", "--offline-share"),
+        ("--careless nan", "--careless"),
+        ("--author-right -1", "--author-right"),
+        ("--micro-batch 0", "--micro-batch"),
+        ("--checkpoint-every 0", "--checkpoint-every"),
+        ("score", "score"),
+        ("--verdict maybe", "maybe"),
+        ("--replay nowhere.pt", "nowhere.pt"),
     ],
 )
 def test_bad_options_are_named_and_nothing_is_written(tmp_path, capsys, arguments, named):
+    """Catches a value that is taken silently or ends in a traceback, and more than one line."""
     message = refused(capsys, ["--out", str(tmp_path / "out"), *arguments.split()])
-    assert named in message and "error" in message.splitlines()[-1]
+    assert named in message and message.startswith("train.py: error: ")
+    assert message.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
