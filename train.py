@@ -128,18 +128,15 @@ def learn(
     """One optimiser step on one batch of episodes. advantages (B, 2): a column an attempt.
 
     The batch goes through in micro-batches, whose gradients add up in the optimiser's float32
-    masters. Returns figures of the whole batch: KL and log-probability of each turn (per episode),
-    the gradient's norm before clipping, the largest difference between the log-probabilities of
-    sampler and learner, which are one policy (0 while the base model is made), and whether the
-    weights moved. Where every advantage is 0 they do not: no attempt was better than another, and
-    Adam would make a whole step of rounding noise. Raises NotFinite before a step that would
-    destroy the weights.
+    masters. Returns the batch's KL and log-probability of each turn (per episode), its gradient's
+    norm before clipping, the largest difference between the log-probabilities of sampler and
+    learner, and whether the weights moved: where all advantages are 0 they do not, since Adam would
+    make a whole step of rounding noise. Raises NotFinite.
     """
     B = len(episodes.tokens)
     held = optimizer.param_groups[0]["params"]
     turns = range(1, config.attempts + 1)  # a turn that this stage does not play adds nothing
-    names = [f"{figure}_t{turn}" for figure in ("kl", "log_prob") for turn in turns]
-    sums = dict.fromkeys(names, 0.0)
+    sums = {f"{figure}_t{turn}": 0.0 for figure in ("kl", "log_prob") for turn in turns}
     sampler_gap = 0.0
     optimizer.zero_grad()  # this step's gradient alone, not the last one's too
     for rows in torch.arange(B, device=advantages.device).split(config.micro_batch):
@@ -163,15 +160,19 @@ def learn(
     norm = torch.nn.utils.clip_grad_norm_(held, config.gradient_clip)  # before it is clipped
     figures = {name: (total / B).item() for name, total in sums.items()}
     figures |= {"gradient_norm": norm.item(), "sampler_gap": sampler_gap}
-    for name, figure in figures.items():
-        if not math.isfinite(figure):
-            raise NotFinite(f"{name} is {figure}")
-    moved = bool(advantages.any())
-    if moved:
+    refuse_infinite(figures)
+    if moved := bool(advantages.any()):
         optimizer.step()
         for weight, master in zip(policy.parameters(), held):
             weight.data.copy_(master)  # rounded, if the weights are bfloat16; if not, they are one
     return figures | {"moved": float(moved)}
+
+
+def refuse_infinite(figures: dict[str, float]):
+    """Raises NotFinite, naming the first figure that is no number or has no end."""
+    for name, figure in figures.items():
+        if not math.isfinite(figure):
+            raise NotFinite(f"{name} is {figure}")
 
 
 def move_gradients(policy: GPT, held: list[Tensor]):

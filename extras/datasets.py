@@ -735,14 +735,12 @@ def read_problems(
 
     The split is MBPP's own by its ids, HumanEval is all test, else the folder's; rows without one
     are split by a hash of seed and text, a fifth to test. `task` names what is tested (None: as the
-    rows are); programs are trained on MBPP's rows. No levels or subjects: all of them. `say` gets
-    the lines that tell which file went where.
+    rows are); programs are trained on MBPP's rows. `say` gets lines about which file went where.
 
-    A problem that stands in both splits, or twice in one, and a row without an answer are left out.
-    A bad row is one that cannot be read, or whose answer cannot be one, or whose program fails its
-    own tests (within ten times `timeout` seconds). Raises BadInput at any bad row unless
-    skip_bad_rows, at a subject that no row is of, and where nothing is left to test or, if it
-    `trains`, to train on.
+    A problem that stands twice, and a row without an answer, are left out. A bad row cannot be read,
+    has an answer that cannot be one, or a program that fails its own tests (within ten times
+    `timeout` seconds). Raises BadInput at a bad row unless skip_bad_rows, at a subject that no row
+    is of, and where nothing is left to test or, if it `trains`, to train on.
     """
     bad: list[str] = []
     unanswered: list[str] = []

@@ -3,6 +3,7 @@
     python extras/figures.py paper --name default      # results/default-figures.png
     python extras/figures.py deltas --name default     # results/default-deltas.png
     python extras/figures.py map --name default,problems64 --knobs train_problems
+    python extras/figures.py sick                      # results/sick.png: runs with a planted bug
 
 paper: four panels over the methods of one folder of results/, means over its seeds:
 1. accuracy of both attempts on the training problems, over the steps (the paper's Figure 5a);
@@ -12,6 +13,7 @@ paper: four panels over the methods of one folder of results/, means over its se
 4. how much of the text changes between the attempts (Figure 3).
 deltas: a metric of every method; each run is a dot, mean and 95 % interval stand beside them.
 map: the same over the values of an option that differs between folders.
+sick: training curves of the runs in results/sick, a column each (log.csv of a run, under its name).
 
 What this file is not: it trains nothing, and decides no claim (evidence.py does). It reads what
 `evidence.py run` leaves: METHOD-seedN.json, and METHOD-seedN.csv with some columns of log.csv.
@@ -190,9 +192,36 @@ def draw_map(
     draw.close(figure)
 
 
+# ---- runs with a planted bug ---------------------------------------------------------------------
+def draw_sick(files: list[Path], path: Path):
+    """A column a run: accuracy of both attempts above; below, share of copies and turn 1's KL."""
+    draw = pyplot()
+    size = (3 * len(files), 5)
+    figure, grid = draw.subplots(2, len(files), figsize=size, sharey="row", constrained_layout=True)
+    for file, (above, below) in zip(files, zip(*grid)):
+        with open(file, newline="") as opened:
+            log = [list(csv.DictReader(opened))]
+        above.plot(mean_curve(log, "accuracy_t1"), "--", label="attempt 1")
+        above.plot(mean_curve(log, "accuracy_t2"), label="attempt 2")
+        below.plot(mean_curve(log, "unchanged"), color="C2", label="copies")
+        below.plot(mean_curve(log, "kl_t1"), ":", color="C3", label="KL of turn 1")
+        above.set_title(file.stem, fontsize=9)
+        below.set(xlabel="step", ylim=(0, 1.5))
+    grid[0][0].legend(frameon=False, fontsize=8)
+    grid[1][0].legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=90)
+    draw.close(figure)
+
+
 # ---- the command line ----------------------------------------------------------------------------
 def draw(asked: argparse.Namespace):
     """What the command line asks for."""
+    if asked.do == "sick":
+        files = sorted((evidence.RESULTS / "sick").glob("*.csv"))
+        if len(files) < 2:
+            raise evidence.Refused(f"{evidence.RESULTS / 'sick'} holds no logs of two runs")
+        draw_sick(files, evidence.RESULTS / "sick.png")
+        return print(evidence.RESULTS / "sick.png")
     names = asked.name.split(",")
     knobs = asked.knobs.replace("-", "_").split(",")
     methods = asked.methods.split(",") if asked.methods else []
@@ -217,7 +246,7 @@ def draw(asked: argparse.Namespace):
 def main(argv: list[str] | None = None):
     """Read the command line. What cannot be is one line and status 2."""
     parser = argparse.ArgumentParser("figures.py", description=__doc__.split("\n")[0])
-    parser.add_argument("do", choices=("paper", "deltas", "map"))
+    parser.add_argument("do", choices=("paper", "deltas", "map", "sick"))
     parser.add_argument("--name", default="default", help="folders under results/, with commas")
     parser.add_argument("--methods", default="", help="with commas (all that have runs)")
     ways = ("greedy", "sampled")

@@ -147,20 +147,19 @@ def classes_of(answers: list[str | None]) -> list[int]:
     representatives: list[str] = []
     found = []
     for answer in answers:
-        if answer is None:
-            found.append(-1)
-            continue
-        if answer not in known:
-            number = len(representatives)
-            for earlier, representative in enumerate(representatives):
-                if rewards.is_equivalent(answer, representative):
-                    number = earlier
-                    break
-            if number == len(representatives):
-                representatives.append(answer)
-            known[answer] = number
-        found.append(known[answer])
+        if answer is not None and answer not in known:
+            known[answer] = number_among(representatives, answer)
+        found.append(-1 if answer is None else known[answer])
     return found
+
+
+def number_among(representatives: list[str], answer: str) -> int:
+    """The place of the first answer that is equal to this one; a new one goes to the end."""
+    for number, representative in enumerate(representatives):
+        if rewards.is_equivalent(answer, representative):
+            return number
+    representatives.append(answer)
+    return len(representatives) - 1
 
 
 def draw_chunk(run: Run, problems: list[Problem], samples: int, temperature: float, seed: int):
@@ -276,7 +275,7 @@ def curves(run: Run, pool: Pool, budgets: list[int]) -> list[dict]:
 def play_on(run: Run, problems: list[Problem], attempts: int, temperature: float, window: str):
     """So many attempts at each problem, as text. window: "all" earlier attempts stand in the
     context, or the "last" alone, so that every request looks like the first."""
-    generator = torch.Generator(run.policy.head.weight.device).manual_seed(0)
+    generator = torch.Generator(run.policy.head.weight.device).manual_seed(run.seed)
     how = (run.config.max_new_tokens, temperature, generator)
     task = run.task
     if window == "all":
@@ -362,7 +361,7 @@ def base_of(run: Run) -> GPT | None:
 def controls_of(run: Run, problems: int, temperature: float) -> list[dict]:
     """The metrics of second attempts, and of what stands in their place, in %."""
     test = run.task.test[:problems]
-    generator = torch.Generator(run.policy.head.weight.device).manual_seed(0)
+    generator = torch.Generator(run.policy.head.weight.device).manual_seed(run.seed)
     how = (run.config.max_new_tokens, temperature, generator)
 
     def first_of(model: GPT) -> rollout.Episodes:

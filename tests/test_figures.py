@@ -100,3 +100,24 @@ def test_what_is_not_there_is_named(place, capsys, said, named):
         figures.main(["paper", *said.split()])
     assert ended.value.code == 2 and named in capsys.readouterr().err
     assert not list(place.glob("*.png"))
+
+
+def test_a_sick_run_has_a_column_of_its_own(place, monkeypatch, capsys):
+    """Catches curves under another run's name."""
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    drawn = []
+    monkeypatch.setattr(pyplot, "close", drawn.append)
+    with pytest.raises(SystemExit):
+        figures.main(["sick"])
+    (place / "sick").mkdir()
+    for name, level in (("0 healthy", 0.5), ("1 collapse", 0.9)):
+        with open(place / "sick" / f"{name}.csv", "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["accuracy_t1", "accuracy_t2", "unchanged", "kl_t1"])
+            writer.writerow([0.1, 0.2, level, 0.3])
+    figures.main(["sick"])
+    above, other, below, last = drawn[0].axes
+    assert [above.get_title(), other.get_title()] == ["0 healthy", "1 collapse"]
+    assert [list(axes.get_lines()[0].get_ydata()) for axes in (below, last)] == [[0.5], [0.9]]
+    monkeypatch.undo()
+    pyplot.close(drawn[0])

@@ -242,6 +242,19 @@ def test_controls_put_what_they_say_before_the_second_attempt(out, monkeypatch):
     assert first(after_base) == first(of_base) != first(own)
 
 
+def test_runs_of_other_seeds_are_sampled_by_other_draws(out):
+    """Catches one run's luck in every run: intervals over seeds would not see it."""
+    run = scaling.load_run(out / "score-seed0", 16)
+    problems = run.task.test
+    first = scaling.play_on(run, problems, 2, 1.0, "all")
+    assert first == scaling.play_on(run, problems, 2, 1.0, "all")
+    assert first != scaling.play_on(run._replace(seed=1), problems, 2, 1.0, "all")
+    controls = [row["accuracy_t2"] for row in scaling.controls_of(run, 16, 1.0)]
+    assert controls != [
+        row["accuracy_t2"] for row in scaling.controls_of(run._replace(seed=1), 16, 1.0)
+    ]
+
+
 def test_the_last_attempt_alone_stands_in_a_window_of_one(out):
     """Catches a window that keeps the whole conversation: with it, every later attempt sees a
     context as long as the second's."""
