@@ -1385,7 +1385,7 @@ LIMITS = {
 
 @pytest.mark.slow
 def test_few_copies_from_the_question_are_paid():
-    """Catches a rule of is_worked_out that no longer holds on real problems (459 are equivalent)."""
+    """Catches a rule of is_worked_out that is lost: 459 problems have such a copy, 86 pay one."""
     folder = measure_checker.ROOT.parent / "shared" / "data" / "math"
     if not (folder / "test.jsonl.gz").exists():
         pytest.skip("MATH is not beside the repository: ../shared/data/math")
