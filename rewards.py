@@ -93,7 +93,7 @@ def extract_answer(text: str) -> str | None:
 
     No earlier box and no other number stands in for one that was cut off: the policy would be paid
     for stopping early. Only the paper's closing words do without a box: "The final answer is X. I
-    hope it is correct."
+    hope it is correct." Of \boxed 7 without braces the 7 counts if something follows it.
 
     >>> extract_answer(r"\boxed{1}, or rather \boxed{\frac{1}{2}}.")
     '\\frac{1}{2}'
