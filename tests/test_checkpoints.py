@@ -542,10 +542,8 @@ def test_a_template_that_is_not_in_the_table_is_refused(tmp_path, change, said):
 def test_a_template_that_always_thinks_is_refused(tmp_path):
     """Catches a thinking model that is taken for Qwen3, whose thoughts can be switched off."""
     theirs = TEMPLATES["Qwen3"]
-    always = theirs.replace(THOUGHT, "{{- '<think>\\n' }}").replace(
-        "message['content']", "'<think>' + '</think>' + message['content']"
-    )
-    assert always.count("think>") == 3 and theirs.count("think>") == 2
+    always = "{%- set thought = '</think>' %}" + theirs.replace(THOUGHT, "{{- '<think>\\n' }}")
+    assert "enable_thinking" in theirs and "enable_thinking" not in always
     assert checkpoints.family_of(theirs, "") == "Qwen3"
     with pytest.raises(world.BadInput, match="none of those that are known"):
         checkpoints.family_of(always, "")
@@ -620,7 +618,7 @@ def test_end_tokens_of_a_folder_reach_the_loop(tmp_path, found, others):
         assert (task.end, task.other_ends) == (1, others)
 
 
-# ---- what a folder has to be ----------------------------------------------------------------------
+# ---- what a folder has to be ---------------------------------------------------------------------
 def put(name, content):
     """A change of a folder: this file has this content."""
 
