@@ -965,6 +965,20 @@ def test_no_verdict_is_forged(name):
     assert time.perf_counter() - started < AMPLE
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        *('["type", "_exit"]', '["type", "exit"]', '["class", "os", "_exit"]', '["module", "os"]'),
+        *('["function", 0]', '["type", "fork"]', '["object", 9]', '["shared", 9]'),
+    ],
+)
+def test_no_name_is_bound_to_what_the_tests_process_has(value):
+    """Catches an answer that makes `f` a function of the tests' own process: f(0) would end it."""
+    program = SENDS.format(f'[["tuple", "done", {value}], {{}}, {{}}, []]')
+    program = program.replace("function is not judge.call", "function.__name__ != 'global_name'")
+    assert passes_tests(program, ["f(0)", "assert False"], AMPLE) is False
+
+
 def one_comes_true(ways):
     """A test that passes if one of these does, whatever becomes of the others."""
     tries = [f"try:\n{indented(way)}    came_true = True\nexcept Exception: pass\n" for way in ways]
@@ -1093,7 +1107,7 @@ def test_the_tests_have_no_more_time_than_the_program():
     "line, passes",
     [
         ("x = len(bytearray(2 ** 28))", True),
-        ("x = len(bytearray(2 ** 31))", False),
+        ("import mmap; x = mmap.mmap(-1, 2 ** 31)", False),  # address space, no memory yet
     ],
 )
 def test_memory_is_limited_for_both(line, passes):
