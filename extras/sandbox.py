@@ -811,16 +811,16 @@ class ProgramError(Exception):
     """The program raised what is not one of Python's own exceptions, or sent what is no answer."""
 
 
-def ordered_set(items, empty):
-    """A set that holds these and, if that can be had, gives them in this order.
+def in_order(items, make: Callable):
+    """make(items), a set that gives them in this order, if that can be had.
 
-    The order depends on how the table grew: item by item, or at once.
+    The order depends on how the table grew, item by item or at once.
     """
-    for grown in (items, dict.fromkeys(items), items[::-1]):
-        made = empty.union(grown)
+    for grown in (items, dict.fromkeys(items), items[::-1], items):
+        made = make(grown)
         if [*map(id, made)] == [*map(id, items)]:
-            return made
-    return empty.union(items)
+            break
+    return made
 
 
 class Kind(NamedTuple):
@@ -843,7 +843,7 @@ KINDS = {
     complex: Kind(lambda value: [value.real, value.imag], complex, (float,)),
     bytes: Kind(lambda value: [value.hex()], bytes.fromhex, (str,)),
     tuple: Kind(list, lambda *items: items),
-    frozenset: Kind(list, lambda *items: ordered_set(items, frozenset())),
+    frozenset: Kind(list, lambda *items: in_order(items, frozenset)),
     range: Kind(lambda value: [value.start, value.stop, value.step], range, (int,)),
     slice: Kind(lambda value: [value.start, value.stop, value.step], slice),
     Decimal: Kind(lambda value: [str(value)], Decimal, (str,)),
@@ -885,8 +885,13 @@ def refill(container, items: list):
         return
     container.clear()
     if isinstance(container, set):
-        # subtle: |= takes the other's table, and with it the order
-        container |= ordered_set(items, set())
+
+        def again(grown):
+            container.clear()
+            container.update(grown)
+            return container
+
+        in_order(items, again)
     elif isinstance(container, Counter):
         dict.update(container, items)  # its own update would count
     elif isinstance(container, dict):

@@ -301,6 +301,7 @@ FENCED = f"```python\n{SQUARE}```\n"
             FENCED + "Usage:\n```python\nresult = f(3)\nprint(result)\n```\nOutput:\n```\n9\n```",
             SQUARE,
         ),
+        (FENCED + "```\ndef test_f():\n    assert f(3) == 10\n\ntest_f()\n```", SQUARE),
         ("First:\n```\ndef f(x):\n    return 0\n```\nBetter:\n" + FENCED, SQUARE),
         ("```\ndef g(x): return x\n```\nand\n```\ndef f(x): return g(x)\n```", None),
         ("```\nimport math\nE = 2\n```\nand\n```\ndef f(x): return x ** E\n```", None),
