@@ -311,6 +311,11 @@ def play(
     )
 
 
+def texts_of(task, episodes: Episodes) -> list[list[str]]:
+    """The attempts of each row as text, in the words of a world.Task."""
+    return episodes.texts(task.tokenizer, task.end, task.other_ends)
+
+
 @dataclass(frozen=True)
 class Scene:
     """All that the episodes of one training step are made from."""

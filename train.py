@@ -255,7 +255,7 @@ def train_step(
     rng = random.Random(f"{config.seed} {stage.name} {step}")
     problems, episodes = collect(config, stage, player, reference, task, rng)
     played = time.perf_counter()
-    attempts = episodes.texts(task.tokenizer, task.end, task.other_ends)
+    attempts = rollout.texts_of(task, episodes)
     r = grade(task, problems, attempts).to(episodes.tokens.device)  # (B, 2): what is reported
     shaped = stage.rewards(r)  # (B, 2): what is optimised
     advantages = advantages_of(stage, shaped, r)
@@ -342,7 +342,7 @@ def play_all(
         elif first_player is not None:
             first = rollout.play(first_player, task, part, *how, turns=1)
         episodes = rollout.play(policy, task, part, *how, config.attempts, first)
-        attempts += episodes.texts(task.tokenizer, task.end, task.other_ends)
+        attempts += rollout.texts_of(task, episodes)
     return attempts
 
 

@@ -32,6 +32,7 @@ if str(REPOSITORY) not in sys.path:  # as a script, without an installation
     sys.path.insert(0, str(REPOSITORY))
 
 from extras import evidence
+from extras.intervals import running_mean
 
 WINDOW = 20  # steps of the running mean
 
@@ -71,10 +72,7 @@ def mean_curve(logs: list[list[dict]], column: str, window: int = WINDOW) -> lis
     means = []
     for step in range(steps):
         means.append(statistics.mean(float(log[step][column]) for log in logs))
-    smooth = []
-    for end in range(1, steps + 1):
-        smooth.append(statistics.mean(means[max(0, end - window) : end]))
-    return smooth
+    return running_mean(means, window)
 
 
 def final_metric(reports: list[dict], kind: str, metric: str) -> float:

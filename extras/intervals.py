@@ -50,6 +50,19 @@ def interval(values: list[float]) -> str:
     return f"{mean:.1f}" if math.isnan(half) else f"{mean:.1f} ± {half:.1f}"
 
 
+def running_mean(values: list[float], window: int) -> list[float]:
+    """At each place the mean of the last `window` values, of fewer at the beginning.
+
+    >>> running_mean([1.0, 3.0, 5.0], window=2)
+    [1.0, 2.0, 4.0]
+    """
+    means = []
+    for end in range(1, len(values) + 1):
+        last = values[max(0, end - window) : end]
+        means.append(sum(last) / len(last))
+    return means
+
+
 def middle_mean(values: list[float]) -> float:
     """The interquartile mean: of the sorted values without the lowest and the highest quarter
     (rounded down), so that one run that fell apart does not decide.

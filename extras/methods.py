@@ -105,7 +105,7 @@ def paired_second_attempts(scene: Scene) -> Episodes:
     """
     task = scene.task
     played = scene.play(scene.player, scene.problems, turns=1)
-    texts = played.texts(task.tokenizer, task.end, task.other_ends)
+    texts = rollout.texts_of(task, played)
     right = rewards.grade(scene.problems, texts, task.judge)
     first = [closed_attempt(played, row, task.end) for row in range(len(texts))]
     attempts = []

@@ -19,6 +19,7 @@ from typing import Callable
 import numpy as np
 from torch import Tensor
 
+from extras.intervals import running_mean
 from rollout import Episodes
 from score import metrics, share
 from world import Problem, is_truthful
@@ -391,19 +392,6 @@ def draw_column(panel, history: list[dict], name: str, colour: str):
     values = [row[name] for row in history]
     panel.plot(steps, values, color=colour, linewidth=0.5, alpha=0.3)
     panel.plot(steps, running_mean(values, 20), color=colour, linewidth=1.5, label=name)
-
-
-def running_mean(values: list[float], window: int) -> list[float]:
-    """At each place the mean of the last `window` values, of fewer at the beginning.
-
-    >>> running_mean([1.0, 3.0, 5.0], window=2)
-    [1.0, 2.0, 4.0]
-    """
-    means = []
-    for end in range(1, len(values) + 1):
-        last = values[max(0, end - window) : end]
-        means.append(sum(last) / len(last))
-    return means
 
 
 def draw_evaluations(panel, ends: list[int], results: dict[str, dict], name: str, colour: str):

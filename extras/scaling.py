@@ -118,11 +118,6 @@ def check_room(run: Run, attempts: int):
         )
 
 
-def texts_of(task: Task, episodes: rollout.Episodes) -> list[list[str]]:
-    """The attempts of each row as text."""
-    return episodes.texts(task.tokenizer, task.end, task.other_ends)
-
-
 def seconds_and_tokens(started: float, tokens: int) -> str:
     """How fast it was."""
     seconds = time.perf_counter() - started
@@ -173,7 +168,7 @@ def draw_chunk(run: Run, problems: list[Problem], samples: int, temperature: flo
     for start in range(0, len(repeated), 1024):
         part = repeated[start : start + 1024]
         episodes = rollout.play(run.policy, run.task, part, *how)
-        texts += texts_of(run.task, episodes)
+        texts += rollout.texts_of(run.task, episodes)
         tokens += int((episodes.turn > 0).sum())
     right = train.grade(run.task, repeated, texts).numpy() > 0
     final = train.final_of(run.task)
@@ -280,14 +275,14 @@ def play_on(run: Run, problems: list[Problem], attempts: int, temperature: float
     task = run.task
     if window == "all":
         episodes = rollout.play(run.policy, task, problems, *how, attempts)
-        return texts_of(task, episodes)
+        return rollout.texts_of(task, episodes)
     episodes = rollout.play(run.policy, task, problems, *how, 1)
-    texts = texts_of(task, episodes)
+    texts = rollout.texts_of(task, episodes)
     for _ in range(attempts - 1):
         given = [[train.closed(task, chain[-1])] for chain in texts]
         first = rollout.given_episodes(task, problems, given, generator.device)
         episodes = rollout.play(run.policy, task, problems, *how, 2, first)
-        for chain, (_, text) in zip(texts, texts_of(task, episodes)):
+        for chain, (_, text) in zip(texts, rollout.texts_of(task, episodes)):
             chain.append(text)
     return texts
 
@@ -368,7 +363,7 @@ def controls_of(run: Run, problems: int, temperature: float) -> list[dict]:
         return rollout.play(model, run.task, test, *how, 1)
 
     def graded(episodes: rollout.Episodes) -> torch.Tensor:
-        texts = texts_of(run.task, episodes)
+        texts = rollout.texts_of(run.task, episodes)
         return train.grade(run.task, test, texts)
 
     def second_to(first: rollout.Episodes, task: Task = run.task) -> torch.Tensor:
@@ -378,7 +373,7 @@ def controls_of(run: Run, problems: int, temperature: float) -> list[dict]:
     r1 = graded(own)[:, 0]
     again = graded(first_of(run.policy))[:, 0]
     as_trained = second_to(own)
-    ends = [train.closed(run.task, text) for [text] in texts_of(run.task, own)]
+    ends = [train.closed(run.task, text) for [text] in rollout.texts_of(run.task, own)]
     others = [[ends[(row + 1) % len(ends)]] for row in range(len(ends))]
     hidden = second_to(rollout.given_episodes(run.task, test, others, generator.device))
     unasked = second_to(own, dataclasses.replace(run.task, request=""))
@@ -437,31 +432,28 @@ def print_table(rows: list[dict]):
     print(markdown(list(rows[0]), [list(map(str, row.values())) for row in rows]))
 
 
+def draw_curve(axes, rows: list[dict], **how):
+    """Accuracy over responses: the mean over seeds with its interval."""
+    found: dict[int, list[float]] = {}
+    for row in rows:
+        found.setdefault(row["responses"], []).append(row["accuracy"] / 100)
+    points = [intervals.mean_and_half(values) for values in found.values()]
+    means = [mean for mean, _ in points]
+    halves = [half for _, half in points]
+    axes.errorbar(list(found), means, halves, capsize=3, **how)
+
+
 def draw_votes(rows: list[dict], path: Path):
     """Both curves of each method against the number of sampled responses, means over seeds."""
     from extras.figures import pyplot
 
     draw = pyplot()
     figure, axes = draw.subplots(figsize=(9, 5.5), constrained_layout=True)
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    for row_method, way in [
-        (method, way) for method in methods for way in ("corrected", "in parallel")
-    ]:
-        line: dict[int, list[float]] = {}
-        for row in rows:
-            if (row["method"], row["way"]) == (row_method, way):
-                line.setdefault(row["responses"], []).append(row["accuracy"] / 100)
-        points = [intervals.mean_and_half(values) for values in line.values()]
-        style = "o-" if way == "corrected" else "s--"
-        axes.errorbar(
-            list(line),
-            [mean for mean, _ in points],
-            [half for _, half in points],
-            fmt=style,
-            capsize=3,
-            color=f"C{methods.index(row_method)}",
-            label=f"{row_method}, {way}",
-        )
+    methods = dict.fromkeys(row["method"] for row in rows)
+    for number, method in enumerate(methods):
+        for way, style in (("corrected", "o-"), ("in parallel", "s--")):
+            mine = [row for row in rows if row["method"] == method and row["way"] == way]
+            draw_curve(axes, mine, fmt=style, color=f"C{number}", label=f"{method}, {way}")
     axes.set_xscale("log", base=2)
     axes.set(xlabel="sampled responses", ylabel="accuracy of the vote, %")
     axes.legend(frameon=False, fontsize=8)

@@ -249,36 +249,39 @@ def hold(folder, ready, ended):
         ended.wait(60)
 
 
-def test_a_folder_has_one_run_at_a_time(tmp_path):
-    """Catches two runs that write into one another's files, and a lock that outlives its owner."""
+@pytest.fixture
+def other_run(tmp_path):
+    """Another process at work in the folder, and the event that ends its work."""
     context = multiprocessing.get_context("spawn")
     ready = context.Event()
     ended = context.Event()
-    other = context.Process(target=hold, args=(tmp_path, ready, ended))
-    other.start()
+    process = context.Process(target=hold, args=(tmp_path, ready, ended))
+    process.start()
     assert ready.wait(60)
+    yield process, ended
+    process.kill()
+    process.join()
+
+
+def test_a_folder_has_one_run_at_a_time(tmp_path, other_run):
+    """Catches two runs that write into one another's files, and a lock that outlives its owner."""
+    process, _ = other_run
     with pytest.raises(BadInput, match="another run is at work"):
         with files.locked(tmp_path):
             pass
-    os.kill(other.pid, signal.SIGKILL)
-    other.join()
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
     with files.locked(tmp_path):
         pass
 
 
-def test_a_base_model_in_the_making_is_waited_for(tmp_path):
+def test_a_base_model_in_the_making_is_waited_for(tmp_path, other_run):
     """Catches two runs that make one base model at once, and a wait without a word or an end."""
-    context = multiprocessing.get_context("spawn")
-    ready = context.Event()
-    ended = context.Event()
-    other = context.Process(target=hold, args=(tmp_path, ready, ended))
-    other.start()
-    assert ready.wait(60)
+    _, ended = other_run
     threading.Timer(1.0, ended.set).start()
     began = time.perf_counter()
     with files.locked(tmp_path, wait=True):
         assert time.perf_counter() - began > 0.5
-    other.join()
 
 
 def test_other_weights_have_another_fingerprint(tmp_path):

@@ -159,7 +159,7 @@ def test_a_pool_is_what_the_rollout_plays(out, results):
     episodes = train.rollout.play(
         run.policy, run.task, repeated, run.config.max_new_tokens, 0.7, generator
     )
-    texts = scaling.texts_of(run.task, episodes)
+    texts = episodes.texts(run.task.tokenizer, run.task.end)
     for row, (problem, chain) in enumerate(zip(repeated, texts)):
         answers = [rewards.extract_answer(text) for text in chain]
         for turn, text in enumerate(chain):
